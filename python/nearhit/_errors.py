@@ -1,0 +1,160 @@
+"""Every error nearhit raises on purpose.
+
+    Error
+    ├── InputError (ValueError)
+    │   ├── DimensionError        vector of another length than the index
+    │   ├── NotFiniteError        NaN or infinity in a vector
+    │   ├── ZeroVectorError       a vector without direction
+    │   ├── ThresholdError        similarity threshold outside [-1, 1]
+    │   ├── EmptyPromptError      nothing to look up
+    │   ├── RequestError          prompt or messages that cannot be read
+    │   └── OptionError           unknown option, or a value out of range
+    ├── StorageError              the file system refused: no space, no permission
+    │   └── CorruptFileError      a damaged file, or one that is not ours
+    ├── MissingDependencyError (ImportError)   an extra is not installed
+    ├── ModelError
+    │   ├── ModelNotFoundError    no such model here; says how to fetch it
+    │   ├── ModelFormatError      unknown architecture, truncated or inconsistent files
+    │   └── EmbeddingError        the embedder failed or returned something unusable
+    └── TierError                 a tier could not answer
+        ├── TierTimeoutError      connect, first token, stall or total time is over
+        ├── TierConnectionError   nobody listens, or the connection broke
+        ├── TierStatusError       the server said no (.status, .retry_after)
+        │   └── TierRateLimitError  429
+        ├── TierProtocolError     an answer that is not what the API promises
+        ├── TierCancelledError    the caller went away
+        └── NoTierError           no tier can take the request
+            └── DeadlineError     none would make the deadline
+"""
+
+from __future__ import annotations
+
+
+class Error(Exception):
+    """Base of every error that nearhit raises on purpose."""
+
+
+class InputError(Error, ValueError):
+    """A value given by the caller cannot be used."""
+
+
+class DimensionError(InputError):
+    """A vector's length differs from the index dimension."""
+
+
+class NotFiniteError(InputError):
+    """A vector holds NaN or an infinity."""
+
+
+class ZeroVectorError(InputError):
+    """A vector of zeros has no direction to compare."""
+
+
+class ThresholdError(InputError):
+    """A similarity threshold outside [-1, 1], or NaN."""
+
+
+class EmptyPromptError(InputError):
+    """The prompt is empty or only white space."""
+
+
+class RequestError(InputError):
+    """The prompt or the messages cannot be read."""
+
+
+class OptionError(InputError):
+    """An unknown option, or a value out of its range."""
+
+
+class StorageError(Error):
+    """The file system refused: no space, no permission, no such folder."""
+
+
+class CorruptFileError(StorageError):
+    """A file is damaged, or not one of nearhit's."""
+
+
+class MissingDependencyError(Error, ImportError):
+    """An optional dependency is not installed; the message names the extra."""
+
+
+class ModelError(Error):
+    """A model cannot be used."""
+
+
+class ModelNotFoundError(ModelError):
+    """No such model on this machine; the message says how to fetch it."""
+
+
+class ModelFormatError(ModelError):
+    """The model's files are truncated, inconsistent or of an unknown architecture."""
+
+
+class EmbeddingError(ModelError):
+    """The embedder failed, or returned something that is not a unit vector of its dimension."""
+
+
+class TierError(Error):
+    """A tier could not answer.
+
+    Attributes:
+        tier: Name of the tier.
+    """
+
+    def __init__(self, message: str, *, tier: str = "") -> None:
+        super().__init__(message)
+        self.tier = tier
+
+
+class TierTimeoutError(TierError, TimeoutError):
+    """Connect, first content, stall or total time is over.
+
+    Attributes:
+        phase: Which limit passed: "connect", "first_token", "stall" or "total".
+    """
+
+    def __init__(self, message: str, *, tier: str = "", phase: str = "total") -> None:
+        super().__init__(message, tier=tier)
+        self.phase = phase
+
+
+class TierConnectionError(TierError):
+    """Nobody listens at the address, or the connection broke."""
+
+
+class TierStatusError(TierError):
+    """The server answered with an error status.
+
+    Attributes:
+        status: HTTP status.
+        retry_after: Seconds the server asked to wait, if it did.
+        body: The server's own words, cut to a readable length.
+    """
+
+    def __init__(
+        self, message: str, *, tier: str = "", status: int, retry_after: float | None = None, body: str = ""
+    ) -> None:
+        super().__init__(message, tier=tier)
+        self.status = status
+        self.retry_after = retry_after
+        self.body = body
+
+
+class TierRateLimitError(TierStatusError):
+    """The server answered 429."""
+
+
+class TierProtocolError(TierError):
+    """The answer is not what the API promises."""
+
+
+class TierCancelledError(TierError):
+    """The caller went away before the answer was complete."""
+
+
+class NoTierError(TierError):
+    """No tier can take the request."""
+
+
+class DeadlineError(NoTierError, TimeoutError):
+    """No tier is predicted to answer within the deadline, or the deadline has passed."""

@@ -1,0 +1,38 @@
+//! One Python class for each core error; the match is exhaustive so that a new variant must choose.
+
+use nearhit_core::Error;
+use pyo3::exceptions::PyRuntimeError;
+use pyo3::prelude::*;
+
+/// A core error on its way to Python.
+#[derive(Debug)]
+pub(crate) struct CoreError(pub(crate) Error);
+
+impl From<Error> for CoreError {
+    fn from(error: Error) -> Self {
+        Self(error)
+    }
+}
+
+impl From<CoreError> for PyErr {
+    fn from(CoreError(error): CoreError) -> Self {
+        let class = match &error {
+            Error::Dimension { .. } => "DimensionError",
+            Error::NotFinite { .. } => "NotFiniteError",
+            Error::ZeroVector => "ZeroVectorError",
+            Error::Threshold { .. } => "ThresholdError",
+            Error::EmptyPrompt => "EmptyPromptError",
+            Error::Request { .. } => "RequestError",
+            Error::InvalidOption { .. } => "OptionError",
+            Error::Corrupt { .. } => "CorruptFileError",
+            Error::Io { .. } => "StorageError",
+        };
+        Python::attach(|py| match py.import("nearhit._errors").and_then(|module| module.getattr(class)) {
+            Ok(class) => match class.call1((error.to_string(),)) {
+                Ok(value) => PyErr::from_value(value),
+                Err(failure) => failure,
+            },
+            Err(_) => PyRuntimeError::new_err(error.to_string()),
+        })
+    }
+}

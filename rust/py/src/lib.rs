@@ -1,0 +1,16 @@
+//! `nearhit._core`: arguments in, one call of the core, results out. No logic lives here.
+
+mod error;
+
+use pyo3::prelude::*;
+
+/// The native core of nearhit.
+#[pymodule]
+mod _core {
+    use super::{Bound, PyModule, PyModuleMethods, PyResult};
+
+    #[pymodule_init]
+    fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        module.add("__version__", env!("CARGO_PKG_VERSION"))
+    }
+}
