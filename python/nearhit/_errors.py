@@ -1,6 +1,8 @@
 """Every error nearhit raises on purpose.
 
-    Error
+Every class derives from `Error`:
+
+- Error
     ├── InputError (ValueError)
     │   ├── DimensionError        vector of another length than the index
     │   ├── NotFiniteError        NaN or infinity in a vector
