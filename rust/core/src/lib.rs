@@ -6,5 +6,6 @@
 
 mod error;
 pub mod index;
+pub mod text;
 
 pub use error::{Error, Result};

@@ -1,6 +1,8 @@
 //! `nearhit._core`: arguments in, one call of the core, results out. No logic lives here.
 
+mod convert;
 mod error;
+mod text;
 
 use pyo3::prelude::*;
 
@@ -8,6 +10,9 @@ use pyo3::prelude::*;
 #[pymodule]
 mod _core {
     use super::{Bound, PyModule, PyModuleMethods, PyResult};
+
+    #[pymodule_export]
+    use super::text::{CanonicalRequest, canonical};
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
