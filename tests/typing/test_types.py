@@ -1,0 +1,32 @@
+"""The annotations hold: mypy strict over the package, the stub against the compiled module, and a user's view."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+pytestmark = pytest.mark.timeout(600)  # mypy reads numpy's stubs from scratch in a fresh clone
+
+
+def run(*arguments: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", *arguments],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout
+
+
+def test_package_passes_mypy_strict() -> None:
+    run("mypy")
+
+
+def test_stub_matches_the_compiled_module() -> None:
+    run("mypy.stubtest", "nearhit._core", "--mypy-config-file", "pyproject.toml", "--concise")
