@@ -34,9 +34,7 @@ def test_same_in_another_process():
     body = {"model": "m", "seed": 2**70, "temperature": 0.5, "messages": [{"role": "user", "content": "Z\u00fcrich?"}]}
     code = "import json,sys; from nearhit._core import canonical; print(canonical(json.loads(sys.argv[1])).fingerprint)"
     turned = json.dumps(dict(reversed(body.items())))
-    out = subprocess.run(  # noqa: S603 - our own interpreter and code
-        [sys.executable, "-c", code, turned], capture_output=True, text=True, check=True
-    )
+    out = subprocess.run([sys.executable, "-c", code, turned], capture_output=True, text=True, check=True)
     assert out.stdout.strip() == canonical(body).fingerprint
 
 
