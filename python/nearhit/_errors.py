@@ -16,6 +16,7 @@ Every class derives from `Error`:
     ├── MissingDependencyError (ImportError)   an extra is not installed
     ├── ModelError
     │   ├── ModelNotFoundError    no such model here; says how to fetch it
+    │   ├── ModelDownloadError    no network, no such package, or not the expected file
     │   ├── ModelFormatError      unknown architecture, truncated or inconsistent files
     │   └── EmbeddingError        the embedder failed or returned something unusable
     └── TierError                 a tier could not answer
@@ -86,6 +87,10 @@ class ModelError(Error):
 
 class ModelNotFoundError(ModelError):
     """No such model on this machine; the message says how to fetch it."""
+
+
+class ModelDownloadError(ModelError):
+    """A model could not be downloaded: no network, no such package or repository, or not the expected file."""
 
 
 class ModelFormatError(ModelError):

@@ -1,0 +1,251 @@
+"""Embedding with CTranslate2: int8 or float, CPU or GPU, without torch."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any, Literal
+
+from nearhit import models
+from nearhit._errors import EmbeddingError, ModelFormatError, OptionError, RequestError
+from nearhit._types import Embeddings
+from nearhit.embed.pooling import normalise, pool
+from nearhit.embed.tokenise import Tokeniser, Tokens
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+_BATCH_TEXTS = 32
+_BATCH_TOKENS = 4096
+_MOST_DEFAULT_THREADS = 4
+
+_QUANTIZATION: dict[str, models.Quantization] = {
+    "auto": "int8",
+    "int8": "int8",
+    "int8_float32": "int8",
+    "int8_float16": "int8",
+    "int8_bfloat16": "int8",
+    "float16": "float16",
+    "bfloat16": "float32",
+    "float32": "float32",
+}
+"""Compute types, and the stored weights that each one starts from."""
+
+
+class CTranslate2Embedder:
+    """Turns texts into unit vectors with an encoder run by CTranslate2.
+
+    Safe to call from several threads. After a fork, the child loads the model anew on its first use.
+
+    Args:
+        model: Name of a fetched model, a model folder, or a converted folder. A model that was not converted yet is
+            converted now (under a second for the default one) and kept.
+        device: "auto" takes a CUDA device if there is one, else the CPU.
+        compute_type: "int8", "int8_float32", "int8_float16", "int8_bfloat16", "float16", "bfloat16", "float32", or
+            "auto" for the quickest that this device has.
+        threads: Forward passes that run at the same time, and that a long list of texts is spread over; by default one
+            per core of this process, at most four.
+        intra_threads: Threads inside one forward pass. One is quickest for short texts.
+
+    Attributes:
+        dim: Length of the vectors.
+        id: Name, content hash, compute type and pooling; vectors of different ids are never compared.
+        max_tokens: Longest text in tokens, special tokens included; longer ones are cut, and `encode` tells which.
+        device: Where it runs: "cpu" or "cuda".
+
+    Raises:
+        ModelNotFoundError: No such model is here; the message says how to fetch it.
+        ModelFormatError: The model's files are damaged, or it is no encoder.
+        OptionError: Unknown device or compute type, or one this machine does not have.
+
+    Example:
+        >>> from nearhit.embed import CTranslate2Embedder
+        >>> embedder = CTranslate2Embedder("all-MiniLM-L6-v2")            # doctest: +SKIP
+        >>> a, b = embedder.embed(["reset my password", "password reset"])  # doctest: +SKIP
+        >>> float(a @ b) > 0.8                                            # doctest: +SKIP
+        True
+    """
+
+    def __init__(
+        self,
+        model: str | Path = models.EMBEDDER,
+        device: Literal["auto", "cpu", "cuda"] = "auto",
+        compute_type: str = "int8",
+        threads: int | None = None,
+        intra_threads: int = 1,
+    ) -> None:
+        self.device, self._compute_type = _check(device, compute_type)
+        self._threads = _positive("threads", threads if threads is not None else _default_threads())
+        self._intra_threads = _positive("intra_threads", intra_threads)
+        self._folder = models.converted(model, _QUANTIZATION[compute_type])
+        manifest = models.Manifest.read(self._folder)
+        if manifest.kind != "encoder" or manifest.pooling is None:
+            raise ModelFormatError(f"{manifest.name} is a {manifest.kind}, not an embedding model; use it as a tier")
+        self._pooling = manifest.pooling
+        self._tokeniser = Tokeniser(self._folder / "tokenizer.json", manifest.max_length)
+        self._lock = threading.Lock()
+        self._process = os.getpid()
+        self._encoder = self._start()
+        self._pool: ThreadPoolExecutor | None = None
+        self.dim = manifest.dim
+        self.max_tokens = manifest.max_length
+        self.id = f"{manifest.name}@{manifest.content[:12]}/{self._encoder.compute_type}/{self._pooling}"
+
+    def __repr__(self) -> str:
+        return f"CTranslate2Embedder({self.id!r}, device={self.device!r}, threads={self._threads})"
+
+    def embed(self, texts: Sequence[str], /) -> NDArray[np.float32]:
+        """Returns unit vectors, float32 of shape [len(texts), dim].
+
+        Texts longer than `max_tokens` are cut; `encode` tells which.
+
+        Raises:
+            RequestError: `texts` is no list of str, or a text holds a lone surrogate.
+            EmbeddingError: The model failed.
+        """
+        return self.encode(texts).vectors
+
+    def encode(self, texts: Sequence[str], /) -> Embeddings:
+        """Embeds texts and reports truncation, lengths and times.
+
+        Raises:
+            RequestError: `texts` is no list of str, or a text holds a lone surrogate.
+            EmbeddingError: The model failed.
+        """
+        import numpy as np  # noqa: PLC0415 - kept out of `import nearhit`
+
+        if isinstance(texts, str | bytes):
+            raise RequestError(f"expected a list of texts, got one {type(texts).__name__}; put it into a list")
+        start = time.perf_counter()
+        tokens = self._tokeniser.encode_all(texts)
+        tokenised = time.perf_counter()
+        vectors = np.empty((len(tokens), self.dim), dtype=np.float32)
+        if tokens:
+            self._embed(tokens, vectors)
+            normalise(vectors)
+        return Embeddings(
+            vectors=vectors,
+            truncated=np.fromiter((t.truncated for t in tokens), np.bool_, len(tokens)),
+            tokens=np.fromiter((len(t.ids) for t in tokens), np.int32, len(tokens)),
+            tokenise_seconds=tokenised - start,
+            forward_seconds=time.perf_counter() - tokenised,
+        )
+
+    def _embed(self, tokens: list[Tokens], vectors: NDArray[np.float32]) -> None:
+        if self._process != os.getpid():
+            self._after_fork()
+        if len(tokens) == 1:
+            self._forward([tokens[0].ids], vectors)
+            return
+
+        def run(rows: list[int]) -> None:
+            part = vectors[rows]
+            self._forward([tokens[row].ids for row in rows], part)
+            vectors[rows] = part
+
+        batches = _batches([len(t.ids) for t in tokens])
+        if len(batches) == 1 or self._threads == 1:
+            for batch in batches:
+                run(batch)
+            return
+        for _ in self._workers().map(run, batches):
+            pass
+
+    def _forward(self, ids: list[list[int]], out: NDArray[np.float32]) -> None:
+        import numpy as np  # noqa: PLC0415 - kept out of `import nearhit`
+
+        try:
+            state = self._encoder.forward_batch(ids).last_hidden_state
+            if self.device != "cpu":
+                state = _to_host(state)
+        except RuntimeError as error:
+            raise EmbeddingError(f"{self.id} failed on {len(ids)} texts: {error}") from error
+        # On the CPU this is a view of CTranslate2's own memory, not a copy.
+        pool(np.asarray(state), [len(row) for row in ids], self._pooling, out)
+
+    def _start(self) -> Any:
+        import ctranslate2  # noqa: PLC0415 - kept out of `import nearhit`
+
+        try:
+            return ctranslate2.Encoder(
+                str(self._folder),
+                device=self.device,
+                compute_type=self._compute_type,
+                inter_threads=self._threads,
+                intra_threads=self._intra_threads,
+            )
+        except (RuntimeError, ValueError) as error:
+            message = f"{self._folder} cannot be loaded on {self.device}: {error}"
+            raise ModelFormatError(message) from error
+
+    def _workers(self) -> ThreadPoolExecutor:
+        with self._lock:
+            if self._pool is None:
+                self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="nearhit-embed")
+            return self._pool
+
+    def _after_fork(self) -> None:
+        """Replaces what a fork left without its threads; CTranslate2 would wait for them for ever, even when freed."""
+        with self._lock:
+            if self._process == os.getpid():
+                return
+            ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._encoder))
+            self._encoder = self._start()
+            self._pool = None
+            self._process = os.getpid()
+
+
+def _batches(lengths: list[int]) -> list[list[int]]:
+    """Groups texts of like length, longest first, so that little is padded and threads end at the same time."""
+    batches: list[list[int]] = []
+    width = 0
+    for row in sorted(range(len(lengths)), key=lambda row: -lengths[row]):
+        if not batches or len(batches[-1]) == _BATCH_TEXTS or (len(batches[-1]) + 1) * width > _BATCH_TOKENS:
+            batches.append([])
+            width = lengths[row]
+        batches[-1].append(row)
+    return batches
+
+
+def _to_host(state: Any) -> Any:
+    import ctranslate2  # noqa: PLC0415 - kept out of `import nearhit`
+
+    return state.to(ctranslate2.DataType.float32).to_device(ctranslate2.Device.cpu)
+
+
+def _check(device: str, compute_type: str) -> tuple[Literal["cpu", "cuda"], str]:
+    import ctranslate2  # noqa: PLC0415 - kept out of `import nearhit`
+
+    if device not in ("auto", "cpu", "cuda"):
+        raise OptionError(f"unknown device {device!r}; expected 'auto', 'cpu' or 'cuda'")
+    if compute_type not in _QUANTIZATION:
+        raise OptionError(f"unknown compute_type {compute_type!r}; expected one of {', '.join(_QUANTIZATION)}")
+    gpus = ctranslate2.get_cuda_device_count() if device != "cpu" else 0
+    if device == "cuda" and not gpus:
+        raise OptionError("device 'cuda': CTranslate2 finds no CUDA device on this machine; use device='auto' or 'cpu'")
+    place: Literal["cpu", "cuda"] = "cuda" if gpus else "cpu"
+    supported = ctranslate2.get_supported_compute_types(place)
+    if compute_type != "auto" and compute_type not in supported:
+        known = ", ".join(sorted(supported))
+        raise OptionError(f"compute_type {compute_type!r} does not run on this {place}; it has {known}")
+    return place, compute_type
+
+
+def _positive(name: str, value: int) -> int:
+    if type(value) is not int or value < 1:
+        raise OptionError(f"{name} = {value!r}, expected a positive integer")
+    return value
+
+
+def _default_threads() -> int:
+    # A container or taskset may leave this process fewer cores than the machine has.
+    cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+    return min(cores, _MOST_DEFAULT_THREADS)
