@@ -138,10 +138,6 @@ def _silent_bar() -> Any:
     """The library's own bars off; progress is told in one place only."""
     from huggingface_hub import utils  # noqa: PLC0415 - an optional dependency
 
-    bar: Any = vars(utils)["tqdm"]
-
-    class Silent(bar):
-        def __init__(self, *args: Any, **kwargs: Any) -> None:
-            super().__init__(*args, **{**kwargs, "disable": True})
-
-    return Silent
+    bar: type[Any] = vars(utils)["tqdm"]
+    silence = {"__init__": lambda self, *args, **kwargs: bar.__init__(self, *args, **{**kwargs, "disable": True})}
+    return type("Silent", (bar,), silence)

@@ -69,7 +69,7 @@ def fetch(model: str | Path, *, progress: Progress = silent) -> Path:
     elif isinstance(model, str) and model.count("/") == 1:
         name = model
     else:
-        known = ", ".join(wheel.name for wheel in CATALOGUE.values())
+        known = ", ".join(pin.name for pin in CATALOGUE.values())
         raise ModelNotFoundError(
             f"no default model {str(model)!r} and no such folder; the default models are {known}; "
             "a model of the Hugging Face hub is named OWNER/NAME"
