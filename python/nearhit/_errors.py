@@ -14,6 +14,7 @@ Every class derives from `Error`:
     ├── StorageError              the file system refused: no space, no permission
     │   └── CorruptFileError      a damaged file, or one that is not ours
     ├── MissingDependencyError (ImportError)   an extra is not installed
+    ├── ReentrancyError (RuntimeError)   a synchronous call from inside the event loop it would wait for
     ├── ModelError
     │   ├── ModelNotFoundError    no such model here; says how to fetch it
     │   ├── ModelDownloadError    no network, no such package, or not the expected file
@@ -26,6 +27,10 @@ Every class derives from `Error`:
         │   └── TierRateLimitError  429
         ├── TierProtocolError     an answer that is not what the API promises
         ├── TierCancelledError    the caller went away
+        ├── TierBusyError         every slot and every place in the queue is taken; nothing was sent
+        ├── TierClosedError       the tier was closed
+        ├── TierUnsupportedError  the request needs what the tier cannot do (.needs); nothing was sent
+        │   └── ContextLengthError    more tokens than the model's window (.tokens, .limit)
         └── NoTierError           no tier can take the request
             └── DeadlineError     none would make the deadline
 """
@@ -81,6 +86,10 @@ class MissingDependencyError(Error, ImportError):
     """An optional dependency is not installed; the message names the extra."""
 
 
+class ReentrancyError(Error, RuntimeError):
+    """A synchronous call made from inside the event loop that would have to answer it; await the async method."""
+
+
 class ModelError(Error):
     """A model cannot be used."""
 
@@ -117,7 +126,7 @@ class TierTimeoutError(TierError, TimeoutError):
     """Connect, first content, stall or total time is over.
 
     Attributes:
-        phase: Which limit passed: "connect", "first_token", "stall" or "total".
+        phase: Which limit passed: "queue", "connect", "first_token", "stall" or "total".
     """
 
     def __init__(self, message: str, *, tier: str = "", phase: str = "total") -> None:
@@ -157,6 +166,40 @@ class TierProtocolError(TierError):
 
 class TierCancelledError(TierError):
     """The caller went away before the answer was complete."""
+
+
+class TierBusyError(TierError):
+    """Every slot of the tier and every place in its queue is taken; nothing was sent."""
+
+
+class TierClosedError(TierError):
+    """The tier was closed."""
+
+
+class TierUnsupportedError(TierError):
+    """The request needs something that the tier cannot do; nothing was sent.
+
+    Attributes:
+        needs: What is missing: "tools", "images", "audio", "json", "context" or the name of a parameter.
+    """
+
+    def __init__(self, message: str, *, tier: str = "", needs: tuple[str, ...] = ()) -> None:
+        super().__init__(message, tier=tier)
+        self.needs = needs
+
+
+class ContextLengthError(TierUnsupportedError):
+    """The prompt, or the prompt with the tokens asked for, is longer than the model's window; nothing was sent.
+
+    Attributes:
+        tokens: Tokens of the prompt and of the answer asked for.
+        limit: The model's window, in tokens.
+    """
+
+    def __init__(self, message: str, *, tier: str = "", tokens: int, limit: int) -> None:
+        super().__init__(message, tier=tier, needs=("context",))
+        self.tokens = tokens
+        self.limit = limit
 
 
 class NoTierError(TierError):

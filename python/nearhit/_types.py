@@ -74,10 +74,19 @@ class Embeddings:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Token counts of one completion."""
+    """Token counts of one completion, as the tokenizer or the server counted them; 0 where nobody did.
+
+    Attributes:
+        prompt_tokens: Tokens of the prompt, cached ones included.
+        completion_tokens: Tokens of the answer, hidden reasoning included.
+        cached_prompt_tokens: Those of the prompt that the server had already computed.
+        reasoning_tokens: Those of the answer that were spent on reasoning.
+    """
 
     prompt_tokens: int = 0
     completion_tokens: int = 0
+    cached_prompt_tokens: int = 0
+    reasoning_tokens: int = 0
 
     @property
     def total_tokens(self) -> int:
@@ -95,6 +104,8 @@ class Timings:
         e2e: To the end of the answer.
         itl: Gaps between content-bearing deltas.
         output_tokens: Tokens of the answer, for `tpot`.
+        queue: Of the time above, how long the request waited for a free slot of the tier.
+        connect: How long connecting took; None where a connection was reused or none was needed.
     """
 
     ttfb: float
@@ -102,11 +113,16 @@ class Timings:
     e2e: float
     itl: tuple[float, ...] = ()
     output_tokens: int = 0
+    queue: float = 0.0
+    connect: float | None = None
 
     @property
     def tpot(self) -> float | None:
-        """Time per output token after the first: (e2e - ttft) / (n_out - 1); None below two tokens."""
-        if self.ttft is None or self.output_tokens < 2:  # noqa: PLR2004 - the definition needs a second token
+        """Time per output token after the first: (e2e - ttft) / (n_out - 1).
+
+        None below two tokens, and where the whole answer came in one piece, which says nothing about its pace.
+        """
+        if self.ttft is None or self.output_tokens < 2 or not self.itl:  # noqa: PLR2004 - needs a second token
             return None
         return (self.e2e - self.ttft) / (self.output_tokens - 1)
 
@@ -138,6 +154,8 @@ class Chunk:
         usage: Token counts, on the piece that carries them (the last one).
         tool_calls: Tool-call deltas in the OpenAI form, untouched.
         raw: The server's own event, where there is one.
+        reasoning: Reasoning text that this piece adds, where the server shows it apart from the content.
+        logprobs: Natural log-probability of each token in this piece, where the tier knows it.
     """
 
     text: str = ""
@@ -145,6 +163,13 @@ class Chunk:
     usage: Usage | None = None
     tool_calls: tuple[Mapping[str, Any], ...] = ()
     raw: Mapping[str, Any] | None = None
+    reasoning: str = ""
+    logprobs: tuple[float, ...] = ()
+
+    @property
+    def has_content(self) -> bool:
+        """Whether the piece brings anything of the answer: text, reasoning or a part of a tool call."""
+        return bool(self.text or self.reasoning or self.tool_calls)
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,6 +186,8 @@ class Completion:
         tool_calls: Tool calls in the OpenAI form.
         raw: The server's own body, where there is one.
         trace: The request's trace, set by the router.
+        reasoning: The reasoning text, where the server shows it apart from the answer.
+        logprobs: Natural log-probability of each answer token, where the tier knows it.
     """
 
     text: str
@@ -172,3 +199,5 @@ class Completion:
     tool_calls: tuple[Mapping[str, Any], ...] = ()
     raw: Mapping[str, Any] | None = None
     trace: Any = None
+    reasoning: str = ""
+    logprobs: tuple[float, ...] = ()

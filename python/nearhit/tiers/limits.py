@@ -1,0 +1,104 @@
+"""How many requests a tier works on at once, how many may wait, and who is refused at the door."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections import deque
+
+from nearhit.tiers.options import check_whole
+
+
+class QueueFullError(Exception):
+    """Every slot and every waiting place is taken."""
+
+
+class Limiter:
+    """Slots with a bounded first-come-first-served queue, shared by all threads and event loops.
+
+    Args:
+        slots: Requests at once; None for no limit.
+        places: Requests that may wait for a slot; None for no limit. With 0 a request that finds no free slot is
+            refused at once.
+
+    Raises:
+        OptionError: `slots` below 1 or `places` below 0.
+    """
+
+    def __init__(self, slots: int | None = None, places: int | None = None) -> None:
+        check_whole("max_concurrency", slots, least=1)
+        check_whole("max_queue", places, least=0)
+        self.slots = slots
+        self.places = places
+        self._active = 0
+        self._waiting: deque[_Waiter] = deque()
+        self._lock = threading.Lock()
+
+    @property
+    def active(self) -> int:
+        """Slots in use."""
+        return self._active
+
+    @property
+    def waiting(self) -> int:
+        """Requests in the queue."""
+        return len(self._waiting)
+
+    async def acquire(self) -> None:
+        """Takes a slot, waiting in the queue if there is room.
+
+        Raises:
+            QueueFullError: No slot and no place in the queue; nothing was taken.
+        """
+        waiter = self._enter()
+        if waiter is None:
+            return
+        try:
+            await waiter.future
+        except BaseException:
+            with self._lock:
+                granted = waiter not in self._waiting
+                if not granted:
+                    self._waiting.remove(waiter)
+            if granted:  # between being handed the slot and waking up: pass it on
+                self.release()
+            raise
+
+    def _enter(self) -> _Waiter | None:
+        with self._lock:
+            if self.slots is None or (self._active < self.slots and not self._waiting):
+                self._active += 1
+                return None
+            if self.places is not None and len(self._waiting) >= self.places:
+                raise QueueFullError
+            waiter = _Waiter(asyncio.get_running_loop())
+            self._waiting.append(waiter)
+            return waiter
+
+    def release(self) -> None:
+        """Gives a slot back, to the longest waiting request if there is one."""
+        with self._lock:
+            while self._waiting:
+                try:
+                    self._waiting.popleft().grant()
+                except RuntimeError:
+                    continue  # its loop was closed over it
+                return
+            self._active -= 1
+
+
+class _Waiter:
+    """A request in the queue, and the loop on which it sleeps."""
+
+    __slots__ = ("_loop", "future")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self.future: asyncio.Future[None] = loop.create_future()
+
+    def grant(self) -> None:
+        self._loop.call_soon_threadsafe(self._wake)
+
+    def _wake(self) -> None:
+        if not self.future.done():
+            self.future.set_result(None)
