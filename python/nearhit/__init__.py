@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from nearhit._core import __version__
 from nearhit._errors import (
+    ContextLengthError,
     CorruptFileError,
     DeadlineError,
     DimensionError,
@@ -18,26 +21,35 @@ from nearhit._errors import (
     NotFiniteError,
     NoTierError,
     OptionError,
+    ReentrancyError,
     RequestError,
     StorageError,
     ThresholdError,
+    TierBusyError,
     TierCancelledError,
+    TierClosedError,
     TierConnectionError,
     TierError,
     TierProtocolError,
     TierRateLimitError,
     TierStatusError,
     TierTimeoutError,
+    TierUnsupportedError,
     ZeroVectorError,
 )
 
+if TYPE_CHECKING:
+    from nearhit.tiers import FunctionTier, OpenAITier
+
 __all__ = [
+    "ContextLengthError",
     "CorruptFileError",
     "DeadlineError",
     "DimensionError",
     "EmbeddingError",
     "EmptyPromptError",
     "Error",
+    "FunctionTier",
     "InputError",
     "MissingDependencyError",
     "ModelError",
@@ -45,17 +57,42 @@ __all__ = [
     "ModelNotFoundError",
     "NoTierError",
     "NotFiniteError",
+    "OpenAITier",
     "OptionError",
+    "ReentrancyError",
     "RequestError",
     "StorageError",
     "ThresholdError",
+    "TierBusyError",
     "TierCancelledError",
+    "TierClosedError",
     "TierConnectionError",
     "TierError",
     "TierProtocolError",
     "TierRateLimitError",
     "TierStatusError",
     "TierTimeoutError",
+    "TierUnsupportedError",
     "ZeroVectorError",
     "__version__",
 ]
+
+_LAZY = {
+    "FunctionTier": "nearhit.tiers",
+    "OpenAITier": "nearhit.tiers",
+}
+"""Names whose modules take longer to load than `import nearhit` may; they load with their first use."""
+
+
+def __getattr__(name: str) -> object:
+    module = _LAZY.get(name)
+    if module is None:
+        raise AttributeError(f"module 'nearhit' has no attribute {name!r}")
+    from importlib import import_module  # noqa: PLC0415 - only the first use of a lazy name needs it
+
+    value = globals()[name] = getattr(import_module(module), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LAZY})

@@ -12,6 +12,7 @@ import asyncio
 import atexit
 import os
 import threading
+from functools import partial
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
@@ -44,30 +45,31 @@ class _Channel(Generic[T]):
         self._cancelled = False
         self.ended = threading.Event()
 
-    def start(self, body: Coroutine[Any, Any, None]) -> None:
+    def start(self, body: Callable[[], Coroutine[Any, Any, None]]) -> None:
         try:
             self._loop.call_soon_threadsafe(self._begin, body)
         except RuntimeError:
-            body.close()
             raise Error("nearhit's background event loop has stopped: the interpreter is shutting down") from None
 
-    def _begin(self, body: Coroutine[Any, Any, None]) -> None:
-        self._task = self._loop.create_task(self._guard(body))
+    def _begin(self, body: Callable[[], Coroutine[Any, Any, None]]) -> None:
         if self._cancelled:
-            self._task.cancel()
+            self.ended.set()
+            return
+        self._task = self._loop.create_task(self._guard(body))
+        self._task.add_done_callback(self._done)
 
-    async def _guard(self, body: Coroutine[Any, Any, None]) -> None:
+    def _done(self, _task: asyncio.Task[None]) -> None:
+        self.ended.set()
+
+    async def _guard(self, body: Callable[[], Coroutine[Any, Any, None]]) -> None:
         try:
-            await body
+            await body()
             self._queue.put((False, None))
         except asyncio.CancelledError:
             self._queue.put((False, Error("the call was cancelled on nearhit's background event loop")))
             raise
         except BaseException as error:  # noqa: BLE001 - a SystemExit belongs to the caller, not to the loop's thread
             self._queue.put((False, error))
-        finally:
-            body.close()  # no effect once it has run; keeps one cancelled before its first step from warning
-            self.ended.set()
 
     async def send(self, item: T) -> None:
         """Hands an item over; waits while the consumer is far behind."""
@@ -133,7 +135,7 @@ class PortalIterator(Generic[T]):
         if channel is None:
             self._portal.refuse_own_thread()
             channel = self._channel = _Channel(self._portal.loop)
-            channel.start(_pump(self._make, channel))
+            channel.start(partial(_pump, self._make, channel))
         try:
             running, value = channel.receive()
         except BaseException:
@@ -243,13 +245,13 @@ class Portal:
             ReentrancyError: Called from a coroutine that runs on the portal.
             BaseException: What the coroutine raised.
         """
+        channel: _Channel[T] = _Channel(self.loop)
         try:
             self.refuse_own_thread()
-        except ReentrancyError:
-            coroutine.close()
+            channel.start(partial(_answer, coroutine, channel))
+        except Error:
+            coroutine.close()  # it will never be awaited
             raise
-        channel: _Channel[T] = _Channel(self.loop)
-        channel.start(_answer(coroutine, channel))
         try:
             answered, value = channel.receive()
         except BaseException:

@@ -53,7 +53,9 @@ class SSEParser:
         Raises:
             SSEError: A line that is not UTF-8, or an event beyond `MAX_EVENT_BYTES`.
         """
-        if self._skip_lf and chunk:
+        if not chunk:
+            return []
+        if self._skip_lf:
             # The CR that ended the last piece was taken for a line's end at once, so that no event waits for the next.
             self._skip_lf = False
             if chunk.startswith(b"\n"):

@@ -1,0 +1,142 @@
+"""Answers and faults of OpenAI-compatible servers, as handlers for `tests.support.http_server.Server`."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from tests.support.http_server import Handler, Reply, Request
+
+USAGE = {"prompt_tokens": 7, "completion_tokens": 3, "total_tokens": 10}
+WORDS = ("Hello", ", ", "world")
+
+
+def event(value: Any, *, newline: str = "\n") -> bytes:
+    """One server-sent event: JSON, or a text as it stands."""
+    data = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return f"data: {data}{newline}{newline}".encode()
+
+
+def piece(delta: dict[str, Any], *, finish: str | None = None, **more: Any) -> dict[str, Any]:
+    """A chunk of a streamed chat completion."""
+    choice = {"index": 0, "delta": delta, "finish_reason": finish}
+    head = {"id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 1, "model": "test-model"}
+    return {**head, "choices": [choice], **more}
+
+
+def pieces(words: Iterable[str] = WORDS, *, finish: str = "stop", usage: bool = True) -> list[dict[str, Any] | str]:
+    """A whole stream the way OpenAI sends it: role first, content, finish reason, usage alone, [DONE]."""
+    found: list[dict[str, Any] | str] = [piece({"role": "assistant", "content": ""})]
+    found += [piece({"content": word}) for word in words]
+    found.append(piece({}, finish=finish))
+    if usage:
+        found.append({**piece({}), "choices": [], "usage": USAGE})
+    return [*found, "[DONE]"]
+
+
+def body(text: str = "Hello, world", *, finish: str | None = "stop", **message: Any) -> dict[str, Any]:
+    """A whole chat completion."""
+    choice = {"index": 0, "message": {"role": "assistant", "content": text, **message}, "finish_reason": finish}
+    head = {"id": "chatcmpl-1", "object": "chat.completion", "created": 1, "model": "test-model"}
+    return {**head, "choices": [choice], "usage": USAGE}
+
+
+def streams(
+    events: Sequence[dict[str, Any] | str] | None = None, *, gap: float = 0.0, first: float = 0.0, newline: str = "\n"
+) -> Handler:
+    """Answers with a stream: `first` seconds before the first content, `gap` before each further event."""
+    sent = pieces() if events is None else list(events)
+
+    async def handle(request: Request, reply: Reply) -> None:
+        await reply.start_stream()
+        for position, value in enumerate(sent):
+            await asyncio.sleep(first if position == 1 else gap)
+            await reply.part(event(value, newline=newline))
+        await reply.end_stream()
+
+    return handle
+
+
+def sends(*parts: bytes, chunked: bool = True, end: bool = True) -> Handler:
+    """Answers with a stream of exactly these bytes, one network write each; without `end` the connection is cut."""
+
+    async def handle(request: Request, reply: Reply) -> None:
+        await reply.start_stream(chunked=chunked)
+        for part in parts:
+            await reply.part(part)
+            await asyncio.sleep(0.002)
+        await (reply.end_stream() if end else reply.cut())
+
+    return handle
+
+
+def answers(value: Any = None, *, status: int = 200, headers: dict[str, str] | None = None) -> Handler:
+    """Answers with one body: JSON, or bytes as they stand."""
+    content = value if isinstance(value, bytes) else json.dumps(body() if value is None else value).encode()
+
+    async def handle(request: Request, reply: Reply) -> None:
+        await reply.body(status, content, headers)
+
+    return handle
+
+
+def chats() -> Handler:
+    """Answers as asked: a stream, or one body."""
+    stream, whole = streams(), answers()
+
+    async def handle(request: Request, reply: Reply) -> None:
+        await (stream if request.json.get("stream") else whole)(request, reply)
+
+    return handle
+
+
+def rate_limits(retry_after: str | None = "2") -> Handler:
+    """429, with the header the caller wants."""
+    headers = {} if retry_after is None else {"retry-after": retry_after}
+    return answers(
+        {"error": {"message": "slow down", "type": "requests", "code": "rate_limit"}}, status=429, headers=headers
+    )
+
+
+def fails(status: int = 503, message: str = "overloaded") -> Handler:
+    """An error status with OpenAI's error body."""
+    return answers({"error": {"message": message, "type": "server_error", "code": None}}, status=status)
+
+
+def stalls(after: int = 2) -> Handler:
+    """Streams the first `after` events and then says nothing until the client goes away."""
+
+    async def handle(request: Request, reply: Reply) -> None:
+        await reply.start_stream()
+        for value in pieces()[:after]:
+            await reply.part(event(value))
+        await reply.client_gone()
+
+    return handle
+
+
+def hangs() -> Handler:
+    """Accepts the request and never answers."""
+
+    async def handle(request: Request, reply: Reply) -> None:
+        await reply.client_gone()
+
+    return handle
+
+
+def cuts(after: int = 2, *, chunked: bool = True) -> Handler:
+    """Streams the first `after` events and drops the connection."""
+    return sends(*(event(value) for value in pieces()[:after]), chunked=chunked, end=False)
+
+
+def refused_port() -> int:
+    """A port where nobody listens."""
+    import socket  # noqa: PLC0415 - only here
+
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
