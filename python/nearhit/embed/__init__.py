@@ -9,12 +9,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Literal
 
 from nearhit._errors import OptionError
-from nearhit.embed.ct2 import CTranslate2Embedder
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from nearhit._types import DetailedEmbedder
+    from nearhit.embed.ct2 import CTranslate2Embedder
 
 __all__ = ["CTranslate2Embedder", "load"]
 
@@ -44,4 +44,14 @@ def load(
         raise OptionError("engine 'native' is not in this build; use engine='auto' or 'ctranslate2'")
     if engine not in ("auto", "ctranslate2"):
         raise OptionError(f"unknown engine {engine!r}; expected 'auto', 'native' or 'ctranslate2'")
+    from nearhit.embed.ct2 import CTranslate2Embedder  # noqa: PLC0415 - loads ctranslate2, tokenizers and numpy
+
     return CTranslate2Embedder(model, **options)
+
+
+def __getattr__(name: str) -> Any:
+    if name == "CTranslate2Embedder":
+        from nearhit.embed.ct2 import CTranslate2Embedder  # noqa: PLC0415 - loads ctranslate2, tokenizers and numpy
+
+        return CTranslate2Embedder
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

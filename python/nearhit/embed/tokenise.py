@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+from tokenizers import Tokenizer
+
 from nearhit._errors import EmbeddingError, ModelFormatError, RequestError
 
 if TYPE_CHECKING:
@@ -39,8 +41,6 @@ class Tokeniser:
     """
 
     def __init__(self, file: Path, max_length: int) -> None:
-        from tokenizers import Tokenizer  # noqa: PLC0415 - kept out of `import nearhit`
-
         try:
             self._tokenizer = Tokenizer.from_file(str(file))
         except Exception as error:

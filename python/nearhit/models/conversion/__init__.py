@@ -70,7 +70,7 @@ def convert(
     with storage_errors(out):
         occupied = out.exists() and (not out.is_dir() or any(out.iterdir()))
     if occupied and not overwrite:
-        raise OptionError(f"{out} is already there; choose another folder, or ask to overwrite it")
+        raise OptionError(f"{out} is already there; choose another folder, or overwrite it (--force)")
     if occupied and not (out / "nearhit.json").is_file():
         raise OptionError(f"{out} is no converted model and will not be overwritten; choose another folder")
     with storage_errors(out):
