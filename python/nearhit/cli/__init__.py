@@ -100,7 +100,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return READER_GONE
     except Error as error:
-        from nearhit.cli._output import report  # noqa: PLC0415 - rich is only paid for when there is an error to show
+        from nearhit.cli._output import report
 
         report(error)
         return USAGE if isinstance(error, InputError) else FAILURE

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import sys
-from contextlib import contextmanager
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -17,9 +16,7 @@ from rich.progress import (
     DownloadColumn,
     MofNCompleteColumn,
     Progress,
-    ProgressColumn,
     SpinnerColumn,
-    TaskID,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
@@ -28,10 +25,6 @@ from rich.progress import (
 from rich.text import Text
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
-    from rich.progress import Task
-
     from nearhit._errors import Error
 
 _PIPED_WIDTH = 120  # a pipe has no width of its own; 80 columns would cut prompts that a log file has room for
@@ -97,61 +90,6 @@ def progress(*, unit: str = "items", transient: bool = False) -> Progress:
         transient=transient,
         disable=not console.is_terminal,
     )
-
-
-@contextmanager
-def watch(title: str) -> Iterator[Callable[[str, int, int], None]]:
-    """Shows how far one long piece of work is, stage by stage; in a pipe, one line for each stage's start.
-
-    Args:
-        title: What is being worked on, for example a model's name.
-
-    Yields:
-        A callback that takes the stage, what is done and the total, in bytes for "download" and "copy", else in steps.
-
-    Example:
-        >>> from nearhit import models
-        >>> with watch("all-MiniLM-L6-v2") as progress:  # doctest: +SKIP
-        ...     models.fetch("all-MiniLM-L6-v2", progress=progress)
-    """
-    console = diagnostics()
-    tasks: dict[str, TaskID] = {}
-    with Progress(
-        SpinnerColumn(finished_text="✓"),
-        TextColumn("{task.description}"),
-        BarColumn(bar_width=30),
-        _Amount(),
-        TimeElapsedColumn(),
-        console=console,
-        disable=not console.is_terminal,
-    ) as bar:
-
-        def show(stage: str, done: int, total: int, /) -> None:
-            if stage not in tasks:
-                tasks[stage] = bar.add_task(f"{title}: {stage}", total=total, stage=stage)
-                if not console.is_terminal:
-                    size = f" {_megabytes(total)}" if stage in _BYTES else ""
-                    note(f"{title}: {stage}{size}")
-            bar.update(tasks[stage], completed=done, total=total)
-
-        yield show
-
-
-_BYTES = ("download", "copy")
-
-
-class _Amount(ProgressColumn):
-    """Megabytes where the work is counted in bytes; steps say nothing that the bar does not."""
-
-    def render(self, task: Task) -> Text:
-        """Called by rich for every redraw."""
-        if task.fields.get("stage") not in _BYTES:
-            return Text()
-        return Text(f"{_megabytes(task.completed)} of {_megabytes(task.total or 0)}")
-
-
-def _megabytes(size: float) -> str:
-    return f"{size / 1e6:.0f} MB"
 
 
 class _Console(Console):

@@ -26,9 +26,9 @@ def register(subparsers: Subparsers) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Runs `nearhit convert`."""
-    from nearhit import models  # noqa: PLC0415 - the frame imports this module for its help alone
-    from nearhit.cli import _output  # noqa: PLC0415 - rich
-    from nearhit.cli._progress import following  # noqa: PLC0415 - rich
+    from nearhit import models
+    from nearhit.cli import _output
+    from nearhit.cli._progress import following
 
     source = models.find(args.model)
     with following(source.name) as progress:

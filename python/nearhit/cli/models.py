@@ -36,8 +36,8 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _fetch(names: list[str]) -> int:
-    from nearhit import models  # noqa: PLC0415 - the frame imports this module for its help alone
-    from nearhit.cli._progress import following  # noqa: PLC0415 - rich
+    from nearhit import models
+    from nearhit.cli._progress import following
 
     for name in names or [models.EMBEDDER, models.GENERATOR]:
         with following(name) as progress:
@@ -47,7 +47,7 @@ def _fetch(names: list[str]) -> int:
 
 
 def _remove(names: list[str]) -> int:
-    from nearhit import models  # noqa: PLC0415 - the frame imports this module for its help alone
+    from nearhit import models
 
     for name in names:
         print(f"removed {name} ({models.remove(name) / 1e6:.1f} MB)")
@@ -55,8 +55,8 @@ def _remove(names: list[str]) -> int:
 
 
 def _list(*, as_json: bool) -> int:
-    from nearhit import models  # noqa: PLC0415 - the frame imports this module for its help alone
-    from nearhit.cli import _output  # noqa: PLC0415 - rich
+    from nearhit import models
+    from nearhit.cli import _output
 
     rows = models.installed()
     if as_json:
@@ -76,7 +76,7 @@ def _list(*, as_json: bool) -> int:
     if not rows:
         _output.note(f"no models in {models.home()}; `nearhit models fetch` gets the default ones")
         return 0
-    from rich.table import Table  # noqa: PLC0415 - slow
+    from rich.table import Table
 
     table = Table("model", "size", "converted", "from", box=None)
     for row in rows:

@@ -75,6 +75,11 @@ def line(record: Record, *, width: int) -> Text:
     return text
 
 
+def answer(record: Record) -> RenderableType:
+    """The answer to a request, below its line."""
+    return Padding(Text(record.answer.strip(), style="italic"), (0, 0, 0, 5))
+
+
 def legend() -> Text:
     """What the marks mean."""
     return Text.assemble(

@@ -149,11 +149,3 @@ def test_progress_is_silent_in_a_pipe(capsys: pytest.CaptureFixture[str]) -> Non
     captured = capsys.readouterr()
     assert captured.out == ""
     assert captured.err == ""
-
-
-def test_watch_names_each_stage_once_in_a_pipe(capsys: pytest.CaptureFixture[str]) -> None:
-    with _output.watch("a-model") as show:
-        for done in (0, 40_000_000, 84_000_000):
-            show("download", done, 84_000_000)
-        show("convert", 1, 3)
-    assert capsys.readouterr().err == "a-model: download 84 MB\na-model: convert\n"
