@@ -47,6 +47,20 @@ pub enum Error {
         /// What would be accepted.
         expected: String,
     },
+    /// No tier can take the request.
+    NoTier {
+        /// Each tier with what stands against it.
+        reasons: String,
+    },
+    /// No tier has ever answered within such a deadline.
+    Deadline {
+        /// The deadline in seconds.
+        deadline: f64,
+        /// The tier that comes nearest.
+        nearest: String,
+        /// Its predicted seconds to the end of the answer.
+        predicted: f64,
+    },
     /// A file that is damaged, or not one of ours.
     Corrupt {
         /// The file.
@@ -83,6 +97,12 @@ impl fmt::Display for Error {
             Self::InvalidOption { name, value, expected } => {
                 write!(f, "option {name}={value} is not valid: expected {expected}")
             }
+            Self::NoTier { reasons } => write!(f, "no tier can take this request: {reasons}"),
+            Self::Deadline { deadline, nearest, predicted } => write!(
+                f,
+                "no tier has been fast enough for a deadline of {deadline} s: the nearest, {nearest}, needs about \
+                 {predicted:.3} s; allow more time or add a faster tier"
+            ),
             Self::Corrupt { path, reason } => {
                 write!(
                     f,

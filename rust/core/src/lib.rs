@@ -6,6 +6,7 @@
 
 mod error;
 pub mod index;
+pub mod route;
 pub mod text;
 
 pub use error::{Error, Result};

@@ -24,6 +24,8 @@ impl From<CoreError> for PyErr {
             Error::EmptyPrompt => "EmptyPromptError",
             Error::Request { .. } => "RequestError",
             Error::InvalidOption { .. } => "OptionError",
+            Error::NoTier { .. } => "NoTierError",
+            Error::Deadline { .. } => "DeadlineError",
             Error::Corrupt { .. } => "CorruptFileError",
             Error::Io { .. } => "StorageError",
         };

@@ -2,6 +2,7 @@
 
 mod convert;
 mod error;
+mod route;
 mod text;
 
 use pyo3::prelude::*;
@@ -11,6 +12,8 @@ use pyo3::prelude::*;
 mod _core {
     use super::{Bound, PyModule, PyModuleMethods, PyResult};
 
+    #[pymodule_export]
+    use super::route::{Alternative, RouteDecision, RouterCore, feature_names, prompt_features};
     #[pymodule_export]
     use super::text::{CanonicalRequest, canonical};
 

@@ -1,5 +1,7 @@
-//! Text without a model: what a request *is* ([`canonical`]), and what two prompts must share before
-//! a similarity may be believed ([`guards`]).
+//! Text without a model: what a request *is* ([`canonical`]), what two prompts must share before a
+//! similarity may be believed ([`guards`]), and what a prompt's shape tells the router ([`features`]).
 
 pub mod canonical;
+pub mod features;
 pub mod json;
+mod lexicon;

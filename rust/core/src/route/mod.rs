@@ -1,0 +1,21 @@
+//! The choice of a model tier: difficulty of the prompt, state of the tiers, one decision.
+//!
+//! Reading a prompt gives [`crate::text::features`]; a [`Head`] turns them into the probability that each tier
+//! answers well; [`Router::decide`] weighs that against cost among the tiers that are up and in time. The state of
+//! the tiers is atomic: readers and writers never wait. Time is a parameter (seconds on any monotonic clock), so that a
+//! replay runs the very code that serves.
+
+mod breaker;
+mod clock;
+mod decide;
+mod head;
+mod latency;
+mod request;
+mod tier;
+
+pub use breaker::{Breaker, BreakerOptions};
+pub use decide::{Candidate, Decision, Policy, Reason, Router, Strategy, Verdict};
+pub use head::{Head, Linear};
+pub use latency::{LatencyModel, Quantiles};
+pub use request::{Conversation, Need, Role, Turn};
+pub use tier::{Outcome, Tier, TierSpec};

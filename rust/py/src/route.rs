@@ -1,0 +1,384 @@
+//! `nearhit._core`'s router: prompts and messages in, decisions out.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+use std::time::Instant;
+
+use nearhit_core::Error;
+use nearhit_core::route::{
+    BreakerOptions, Candidate, Conversation, Decision, Head, Linear, Need, Outcome, Policy, Reason, Role, Router,
+    Strategy, TierSpec, Turn, Verdict,
+};
+use nearhit_core::text::features::PromptFeatures;
+use pyo3::buffer::PyBuffer;
+use pyo3::exceptions::PyIndexError;
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyList, PyString};
+
+use crate::error::CoreError;
+
+/// Weights of one linear sum: bias, features, embedding.
+type Weights = (f32, Vec<f32>, Vec<f32>);
+
+/// A tier's profile, read from the attributes of a Python object.
+#[derive(FromPyObject)]
+struct Profile {
+    name: String,
+    quality: f64,
+    input_cost: f64,
+    output_cost: f64,
+    context_window: Option<u32>,
+    images: bool,
+    tools: bool,
+    max_concurrency: Option<u32>,
+    ttft: Option<f64>,
+    tpot: Option<f64>,
+}
+
+impl From<Profile> for TierSpec {
+    fn from(profile: Profile) -> Self {
+        Self {
+            name: profile.name,
+            quality: profile.quality,
+            input_cost: profile.input_cost,
+            output_cost: profile.output_cost,
+            context: profile.context_window,
+            images: profile.images,
+            tools: profile.tools,
+            slots: profile.max_concurrency,
+            ttft: profile.ttft,
+            tpot: profile.tpot,
+        }
+    }
+}
+
+fn linear((bias, features, embedding): Weights) -> Result<Linear, CoreError> {
+    Ok(Linear::new(bias, features, embedding)?)
+}
+
+fn text_of<'a>(string: &'a Bound<'_, PyString>) -> Cow<'a, str> {
+    // Only lone surrogates cannot be borrowed; a replacement character changes no feature.
+    string.to_cow().unwrap_or_else(|_| string.to_string_lossy())
+}
+
+fn refuse(reason: String) -> PyErr {
+    CoreError(Error::Request { reason }).into()
+}
+
+fn kind_of(value: &Bound<'_, PyAny>) -> String {
+    value.get_type().name().map_or_else(|_| "an object".to_owned(), |name| name.to_string())
+}
+
+fn item<'py>(message: &Bound<'py, PyAny>, key: &str) -> PyResult<Option<Bound<'py, PyAny>>> {
+    if let Ok(dict) = message.cast::<PyDict>() {
+        return dict.get_item(key);
+    }
+    let value = message.call_method1("get", (key,))?;
+    Ok((!value.is_none()).then_some(value))
+}
+
+/// Reads one message; `at` names it in errors.
+fn turn(message: &Bound<'_, PyAny>, at: usize) -> PyResult<Turn<'static>> {
+    if !message.hasattr("get")? {
+        return Err(refuse(format!("message {at} is {}, not a mapping with a role and a content", kind_of(message))));
+    }
+    let role = item(message, "role")?.ok_or_else(|| refuse(format!("message {at} has no role")))?;
+    let role = role.cast::<PyString>().map_err(|_| refuse(format!("the role of message {at} is not a string")))?;
+    let role = Role::parse(&text_of(role)).map_err(CoreError)?;
+    let mut text = String::new();
+    let mut images = 0;
+    match item(message, "content")?.filter(|content| !content.is_none()) {
+        None => {}
+        Some(content) => {
+            if let Ok(string) = content.cast::<PyString>() {
+                text = text_of(string).into_owned();
+            } else if let Ok(parts) = content.cast::<PyList>() {
+                for part in parts {
+                    images += read_part(&part, at, &mut text)?;
+                }
+            } else {
+                let kind = kind_of(&content);
+                return Err(refuse(format!("the content of message {at} is {kind}: give a string or a list of parts")));
+            }
+        }
+    }
+    Ok(Turn { role, text: text.into(), images })
+}
+
+/// Adds a content part's text; returns the number of images in it.
+fn read_part(part: &Bound<'_, PyAny>, at: usize, text: &mut String) -> PyResult<u32> {
+    if !part.hasattr("get")? {
+        return Err(refuse(format!("message {at} holds a part that is {}, not a mapping", kind_of(part))));
+    }
+    if let Some(string) = item(part, "text")?
+        && let Ok(string) = string.cast::<PyString>()
+    {
+        if !text.is_empty() {
+            text.push('\n');
+        }
+        text.push_str(&text_of(string));
+    }
+    Ok(u32::from(item(part, "image_url")?.is_some()))
+}
+
+fn conversation(prompt: &Bound<'_, PyAny>) -> PyResult<Conversation> {
+    if let Ok(string) = prompt.cast::<PyString>() {
+        return Ok(Conversation::prompt(&text_of(string)).map_err(CoreError)?);
+    }
+    if prompt.is_instance_of::<PyDict>() || prompt.len().is_err() {
+        return Err(refuse(format!("a prompt is a string or a list of messages, not {}", kind_of(prompt))));
+    }
+    let turns: Vec<Turn<'_>> =
+        prompt.try_iter()?.enumerate().map(|(at, message)| turn(&message?, at)).collect::<PyResult<_>>()?;
+    Ok(Conversation::read(&turns).map_err(CoreError)?)
+}
+
+fn vector(vector: Option<&Bound<'_, PyAny>>) -> PyResult<Option<Vec<f32>>> {
+    vector.map(|vector| PyBuffer::<f32>::get(vector)?.to_vec(vector.py())).transpose()
+}
+
+/// Features of a prompt, in the order of `feature_names`.
+#[pyfunction]
+pub(crate) fn prompt_features(text: &Bound<'_, PyString>) -> Vec<f32> {
+    PromptFeatures::of(&text_of(text)).values().to_vec()
+}
+
+/// Names of the prompt features.
+#[pyfunction]
+pub(crate) fn feature_names() -> Vec<&'static str> {
+    PromptFeatures::names().collect()
+}
+
+/// Tiers, a head and a policy; all arithmetic of the router.
+#[pyclass(frozen, module = "nearhit._core")]
+pub(crate) struct RouterCore {
+    router: Router,
+    names: Arc<[String]>,
+    started: Instant,
+}
+
+impl RouterCore {
+    fn clock(&self, now: Option<f64>) -> f64 {
+        now.unwrap_or_else(|| self.started.elapsed().as_secs_f64())
+    }
+
+    fn tier(&self, tier: usize) -> PyResult<&nearhit_core::route::Tier> {
+        self.router.tiers().get(tier).ok_or_else(|| PyIndexError::new_err(format!("no tier number {tier}")))
+    }
+}
+
+#[pymethods]
+impl RouterCore {
+    #[new]
+    #[pyo3(signature = (profiles, *, strategy, cost_weight, failures, cooldown, heads=None, difficulty=None))]
+    fn new(
+        profiles: Vec<Profile>,
+        strategy: &str,
+        cost_weight: f64,
+        failures: u16,
+        cooldown: f64,
+        heads: Option<Vec<Weights>>,
+        difficulty: Option<Weights>,
+    ) -> Result<Self, CoreError> {
+        let head = match (heads, difficulty) {
+            (Some(heads), _) => Head::PerTier(heads.into_iter().map(linear).collect::<Result<_, _>>()?),
+            (None, Some(weights)) => Head::Difficulty { text: linear(weights)?, embedded: None },
+            (None, None) => Head::default(),
+        };
+        let breaker = BreakerOptions { failures, cooldown };
+        let policy = Policy { strategy: Strategy::parse(strategy)?, cost_weight, breaker };
+        let specs: Vec<TierSpec> = profiles.into_iter().map(TierSpec::from).collect();
+        let names = specs.iter().map(|spec| spec.name.clone()).collect();
+        Ok(Self { router: Router::new(specs, head, policy)?, names, started: Instant::now() })
+    }
+
+    /// Chooses a tier for a prompt or a conversation; changes nothing.
+    #[pyo3(signature = (prompt, *, deadline=None, max_cost=None, max_tokens=None, tools=false, excluded=Vec::new(), vector=None, now=None))]
+    #[expect(clippy::too_many_arguments, reason = "one keyword each on the Python side")]
+    fn decide(
+        &self,
+        prompt: &Bound<'_, PyAny>,
+        deadline: Option<f64>,
+        max_cost: Option<f64>,
+        max_tokens: Option<u32>,
+        tools: bool,
+        excluded: Vec<usize>,
+        vector: Option<&Bound<'_, PyAny>>,
+        now: Option<f64>,
+    ) -> PyResult<RouteDecision> {
+        let need = Need { deadline, max_cost, max_tokens, tools, excluded };
+        let embedding = self::vector(vector)?;
+        let request = conversation(prompt)?;
+        let decision = self.router.decide(&request, &need, embedding.as_deref(), self.clock(now)).map_err(CoreError)?;
+        Ok(RouteDecision { decision, names: Arc::clone(&self.names), tokens: request.tokens })
+    }
+
+    /// Starts a call of a tier; False if its breaker forbids it. Each True needs one `answered`, `failed` or `cancelled`.
+    #[pyo3(signature = (tier, *, now=None))]
+    fn start(&self, tier: usize, now: Option<f64>) -> PyResult<bool> {
+        Ok(self.tier(tier)?.start(self.clock(now)))
+    }
+
+    /// Ends a call that answered.
+    #[pyo3(signature = (tier, tokens, ttft, decode, output, *, now=None))]
+    fn answered(
+        &self,
+        tier: usize,
+        tokens: f64,
+        ttft: Option<f64>,
+        decode: f64,
+        output: u32,
+        now: Option<f64>,
+    ) -> PyResult<()> {
+        self.tier(tier)?.finish(Outcome::Answered { ttft, decode, output }, tokens, self.clock(now));
+        Ok(())
+    }
+
+    /// Ends a call that failed.
+    #[pyo3(signature = (tier, tokens, waited=None, *, now=None))]
+    fn failed(&self, tier: usize, tokens: f64, waited: Option<f64>, now: Option<f64>) -> PyResult<()> {
+        self.tier(tier)?.finish(Outcome::Failed { waited }, tokens, self.clock(now));
+        Ok(())
+    }
+
+    /// Ends a call that was given up.
+    #[pyo3(signature = (tier, tokens, waited=None, *, now=None))]
+    fn cancelled(&self, tier: usize, tokens: f64, waited: Option<f64>, now: Option<f64>) -> PyResult<()> {
+        self.tier(tier)?.finish(Outcome::Cancelled { waited }, tokens, self.clock(now));
+        Ok(())
+    }
+
+    /// A quantile of the time to first token over the last minutes, or None below `least` calls.
+    fn ttft_quantile(&self, tier: usize, q: f64, least: u32) -> PyResult<Option<f64>> {
+        Ok(self.tier(tier)?.ttft_quantile(q, least))
+    }
+
+    /// State of a tier: calls, failures, calls under way, seconds until its breaker lets a call through.
+    #[pyo3(signature = (tier, *, now=None))]
+    fn state(&self, tier: usize, now: Option<f64>) -> PyResult<(u64, u64, u32, f64)> {
+        let tier = self.tier(tier)?;
+        let (calls, failures) = tier.counts();
+        Ok((calls, failures, tier.in_flight(), tier.down_for(self.clock(now))))
+    }
+}
+
+/// What a decision thought of one tier.
+#[pyclass(frozen, get_all, module = "nearhit._core")]
+pub(crate) struct Alternative {
+    tier: String,
+    score: f64,
+    utility: f64,
+    predicted_ttft: Option<f64>,
+    predicted_e2e: Option<f64>,
+    predicted_cost: f64,
+    eligible: bool,
+    verdict: String,
+}
+
+#[pymethods]
+impl Alternative {
+    fn __repr__(&self) -> String {
+        format!("Alternative({:?}, score={:.3}, {})", self.tier, self.score, self.verdict)
+    }
+}
+
+/// Which tier, why, and what was thought of the others.
+#[pyclass(frozen, module = "nearhit._core")]
+pub(crate) struct RouteDecision {
+    decision: Decision,
+    names: Arc<[String]>,
+    tokens: f64,
+}
+
+impl RouteDecision {
+    fn chosen(&self) -> &Candidate {
+        &self.decision.candidates[self.decision.tier]
+    }
+
+    fn alternative(&self, candidate: &Candidate) -> Alternative {
+        Alternative {
+            tier: self.names[candidate.tier].clone(),
+            score: candidate.quality,
+            utility: candidate.utility,
+            predicted_ttft: candidate.ttft,
+            predicted_e2e: candidate.e2e,
+            predicted_cost: candidate.cost,
+            eligible: candidate.verdict == Verdict::Eligible,
+            verdict: candidate.verdict.to_string(),
+        }
+    }
+}
+
+#[pymethods]
+impl RouteDecision {
+    #[getter]
+    fn tier(&self) -> &str {
+        &self.names[self.decision.tier]
+    }
+
+    #[getter]
+    fn index(&self) -> usize {
+        self.decision.tier
+    }
+
+    #[getter]
+    fn score(&self) -> f64 {
+        self.chosen().quality
+    }
+
+    #[getter]
+    fn difficulty(&self) -> f64 {
+        self.decision.difficulty
+    }
+
+    #[getter]
+    fn inherited(&self) -> bool {
+        self.decision.inherited
+    }
+
+    #[getter]
+    fn prompt_tokens(&self) -> f64 {
+        self.tokens
+    }
+
+    #[getter]
+    fn reason(&self) -> String {
+        self.decision.explain(&self.names)
+    }
+
+    #[getter]
+    fn degraded(&self) -> bool {
+        self.decision.reason != Reason::Preferred
+    }
+
+    #[getter]
+    fn predicted_ttft(&self) -> Option<f64> {
+        self.chosen().ttft
+    }
+
+    #[getter]
+    fn predicted_e2e(&self) -> Option<f64> {
+        self.chosen().e2e
+    }
+
+    #[getter]
+    fn predicted_cost(&self) -> f64 {
+        self.chosen().cost
+    }
+
+    /// Every tier but the chosen one, the most useful first.
+    #[getter]
+    fn alternatives(&self) -> Vec<Alternative> {
+        self.decision.others().into_iter().map(|candidate| self.alternative(candidate)).collect()
+    }
+
+    /// What was thought of the chosen tier.
+    #[getter]
+    fn choice(&self) -> Alternative {
+        self.alternative(self.chosen())
+    }
+
+    fn __repr__(&self) -> String {
+        format!("Decision({:?}, score={:.3}, reason={:?})", self.tier(), self.score(), self.reason())
+    }
+}
