@@ -36,3 +36,135 @@ def canonical(
         EmptyPromptError: Nothing but white space in the last user text.
         RequestError: A part that cannot be read; the message names the place.
     """
+
+@final
+class RouteRequest:
+    """A prompt or a conversation, read once for any number of decisions."""
+
+    @property
+    def tokens(self) -> float: ...
+    @property
+    def inherited(self) -> bool: ...
+
+@final
+class Alternative:
+    """What a decision thought of one tier.
+
+    Attributes:
+        tier: Its name.
+        score: Probability that it answers well.
+        utility: What the strategy maximises.
+        predicted_ttft: Seconds to the first token; None while unknown.
+        predicted_e2e: Seconds to the end; None while unknown.
+        predicted_cost: US dollars.
+        eligible: Whether it could have taken the request.
+        verdict: What stands against it, or "eligible".
+    """
+
+    @property
+    def tier(self) -> str: ...
+    @property
+    def score(self) -> float: ...
+    @property
+    def utility(self) -> float: ...
+    @property
+    def predicted_ttft(self) -> float | None: ...
+    @property
+    def predicted_e2e(self) -> float | None: ...
+    @property
+    def predicted_cost(self) -> float: ...
+    @property
+    def eligible(self) -> bool: ...
+    @property
+    def verdict(self) -> str: ...
+
+@final
+class RouteDecision:
+    """Which tier, why, and what was thought of the others.
+
+    Attributes:
+        tier: Name of the chosen tier.
+        index: Its place in the router's list.
+        score: Probability that it answers well.
+        difficulty: Of the prompt, in logits; 0 for an average one.
+        inherited: True where an earlier turn's difficulty was used.
+        prompt_tokens: Estimated tokens of the whole prompt.
+        reason: Why this tier, in words.
+        degraded: True where this is not what the strategy would have preferred.
+        predicted_ttft: Seconds to the first token; None while unknown.
+        predicted_e2e: Seconds to the end; None while unknown.
+        predicted_cost: US dollars.
+        alternatives: The other tiers, the most useful first.
+        choice: The chosen tier in the form of the alternatives.
+    """
+
+    @property
+    def tier(self) -> str: ...
+    @property
+    def index(self) -> int: ...
+    @property
+    def score(self) -> float: ...
+    @property
+    def difficulty(self) -> float: ...
+    @property
+    def inherited(self) -> bool: ...
+    @property
+    def prompt_tokens(self) -> float: ...
+    @property
+    def reason(self) -> str: ...
+    @property
+    def degraded(self) -> bool: ...
+    @property
+    def predicted_ttft(self) -> float | None: ...
+    @property
+    def predicted_e2e(self) -> float | None: ...
+    @property
+    def predicted_cost(self) -> float: ...
+    @property
+    def alternatives(self) -> list[Alternative]: ...
+    @property
+    def choice(self) -> Alternative: ...
+
+@final
+class RouterCore:
+    """Tiers, a head and a policy; all arithmetic of the router. Times are seconds, `now` on the caller's clock."""
+
+    def __new__(
+        cls,
+        profiles: Sequence[Any],
+        *,
+        strategy: str,
+        cost_weight: float,
+        failures: int,
+        cooldown: float,
+        heads: Sequence[tuple[float, Sequence[float], Sequence[float]]] | None = None,
+        difficulty: tuple[float, Sequence[float], Sequence[float]] | None = None,
+    ) -> RouterCore: ...
+    def decide(
+        self,
+        prompt: str | Sequence[Mapping[str, Any]] | RouteRequest,
+        *,
+        deadline: float | None = None,
+        max_cost: float | None = None,
+        max_tokens: int | None = None,
+        tools: bool = False,
+        excluded: Sequence[int] = ...,
+        vector: Any = None,
+        now: float | None = None,
+    ) -> RouteDecision: ...
+    @staticmethod
+    def read(prompt: str | Sequence[Mapping[str, Any]]) -> RouteRequest: ...
+    def start(self, tier: int, *, now: float | None = None) -> bool: ...
+    def answered(
+        self, tier: int, tokens: float, ttft: float | None, decode: float, output: int, *, now: float | None = None
+    ) -> None: ...
+    def failed(self, tier: int, tokens: float, waited: float | None = None, *, now: float | None = None) -> None: ...
+    def cancelled(self, tier: int, tokens: float, waited: float | None = None, *, now: float | None = None) -> None: ...
+    def ttft_quantile(self, tier: int, q: float, least: int) -> float | None: ...
+    def state(self, tier: int, *, now: float | None = None) -> tuple[int, int, int, float]: ...
+
+def prompt_features(text: str) -> list[float]:
+    """Features of a prompt, in the order of `feature_names`."""
+
+def feature_names() -> list[str]:
+    """Names of the prompt features."""

@@ -13,7 +13,7 @@ mod _core {
     use super::{Bound, PyModule, PyModuleMethods, PyResult};
 
     #[pymodule_export]
-    use super::route::{Alternative, RouteDecision, RouterCore, feature_names, prompt_features};
+    use super::route::{Alternative, RouteDecision, RouteRequest, RouterCore, feature_names, prompt_features};
     #[pymodule_export]
     use super::text::{CanonicalRequest, canonical};
 

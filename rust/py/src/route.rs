@@ -137,6 +137,25 @@ fn vector(vector: Option<&Bound<'_, PyAny>>) -> PyResult<Option<Vec<f32>>> {
     vector.map(|vector| PyBuffer::<f32>::get(vector)?.to_vec(vector.py())).transpose()
 }
 
+/// A prompt or a conversation, read once for any number of decisions.
+#[pyclass(frozen, module = "nearhit._core")]
+pub(crate) struct RouteRequest(Conversation);
+
+#[pymethods]
+impl RouteRequest {
+    /// Estimated tokens of the whole prompt.
+    #[getter]
+    fn tokens(&self) -> f64 {
+        self.0.tokens
+    }
+
+    /// True where an earlier turn's difficulty counts.
+    #[getter]
+    fn inherited(&self) -> bool {
+        self.0.inherited
+    }
+}
+
 /// Features of a prompt, in the order of `feature_names`.
 #[pyfunction]
 pub(crate) fn prompt_features(text: &Bound<'_, PyString>) -> Vec<f32> {

@@ -154,15 +154,14 @@ impl Tier {
         true
     }
 
-    /// Ends a call for a prompt of `tokens`.
+    /// Ends a call for a prompt of `tokens`; its times are net of any queueing in front of the tier.
     pub fn finish(&self, outcome: Outcome, tokens: f64, now: f64) {
-        let load = self.load_factor(0.0);
         let _ = self.in_flight.fetch_update(Relaxed, Relaxed, |calls| calls.checked_sub(1));
         match outcome {
             Outcome::Answered { ttft, decode, output } => {
                 self.breaker.succeed();
                 if let Some(ttft) = ttft {
-                    self.latency.observe_ttft(ttft / load, tokens, now);
+                    self.latency.observe_ttft(ttft, tokens, now);
                 }
                 self.latency.observe_decode(decode, output, now);
             }

@@ -1,0 +1,19 @@
+"""The router: an answer from the cache where there is one, else from the tier that is worth it."""
+
+from __future__ import annotations
+
+from nearhit._core import Alternative
+from nearhit._core import RouteDecision as Decision
+from nearhit.router.facade import AsyncRouter, Router
+from nearhit.router.profile import TierProfile
+from nearhit.router.stream import AsyncRouterStream, RouterStream
+
+__all__ = [
+    "Alternative",
+    "AsyncRouter",
+    "AsyncRouterStream",
+    "Decision",
+    "Router",
+    "RouterStream",
+    "TierProfile",
+]

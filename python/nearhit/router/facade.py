@@ -1,0 +1,195 @@
+"""`Router` and `AsyncRouter`: two faces of one pipeline."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from nearhit._core import RouterCore
+from nearhit._errors import OptionError
+from nearhit._portal import portal
+from nearhit.router.caching import CacheSide
+from nearhit.router.limits import Limits, need_of
+from nearhit.router.pipeline import Pipeline
+from nearhit.router.profile import profiles_of
+from nearhit.router.stream import AsyncRouterStream, RouterStream
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from nearhit._core import RouteDecision
+    from nearhit._types import Completion, Message, Prompt
+    from nearhit.router.profile import Answerer, TierProfile
+
+
+class _Base:
+    """What both faces share: options, the decision, and the making of a pipeline."""
+
+    def __init__(
+        self,
+        tiers: Sequence[Answerer],
+        *,
+        cache: Any = None,
+        strategy: str = "complexity",
+        deadline: float | None = None,
+        max_cost: float | None = None,
+        cost_weight: float = 0.2,
+        profiles: Mapping[str, TierProfile] | None = None,
+        breaker_failures: int = 5,
+        breaker_cooldown: float = 5.0,
+    ) -> None:
+        if isinstance(tiers, str | bytes) or not hasattr(tiers, "__len__"):
+            raise OptionError(f"tiers={tiers!r} is not valid: expected a list of tiers")
+        if not isinstance(strategy, str):
+            raise OptionError(f"strategy={strategy!r} is not valid: expected its name")
+        if cache is not None and not (hasattr(cache, "lookup") and hasattr(cache, "store")):
+            raise OptionError(f"cache={cache!r} is not valid: expected a nearhit.Cache or None")
+        self._tiers = tuple(tiers)
+        self._limits = Limits(deadline=deadline, max_cost=max_cost)
+        self._core = RouterCore(
+            profiles_of(self._tiers, profiles),
+            strategy=strategy,
+            cost_weight=cost_weight,
+            failures=breaker_failures,
+            cooldown=breaker_cooldown,
+        )
+        self._side = None if cache is None else CacheSide(cache)
+
+    @property
+    def tiers(self) -> tuple[Answerer, ...]:
+        """The tiers, in the order given."""
+        return self._tiers
+
+    def decide(
+        self,
+        prompt: Prompt,
+        *,
+        deadline: float | None = None,
+        max_cost: float | None = None,
+        max_tokens: int | None = None,
+        tools: bool = False,
+        vector: NDArray[np.float32] | None = None,
+    ) -> RouteDecision:
+        """Chooses a tier; sends nothing and changes nothing.
+
+        Args:
+            prompt: A prompt, or messages in the OpenAI form.
+            deadline: Seconds for the whole answer; the router's own by default.
+            max_cost: US dollars that it may cost; the router's own by default.
+            max_tokens: Longest answer asked for, in tokens.
+            tools: Whether tools are given.
+            vector: The prompt's embedding, float32 of shape [dim], where one is at hand.
+
+        Returns:
+            The decision: tier, score (the probability that this tier answers well), reason, alternatives, predictions.
+
+        Raises:
+            InputError: A prompt that cannot be read, or a limit without a meaning.
+            NoTierError: No tier can take the request.
+            DeadlineError: No tier has ever been fast enough.
+        """
+        return self._core.decide(
+            prompt,
+            deadline=self._limits.deadline if deadline is None else deadline,
+            max_cost=self._limits.max_cost if max_cost is None else max_cost,
+            max_tokens=max_tokens,
+            tools=tools,
+            vector=vector,
+        )
+
+    def state(self) -> dict[str, dict[str, float]]:
+        """Returns, by tier: calls, failures, calls under way, and seconds until a failing tier is tried again."""
+        names = ("calls", "failures", "in_flight", "down_for")
+        return {
+            tier.name: dict(zip(names, self._core.state(index), strict=True)) for index, tier in enumerate(self._tiers)
+        }
+
+    def _pipeline(
+        self,
+        messages: Prompt,
+        *,
+        deadline: float | None = None,
+        max_cost: float | None = None,
+        scope: Any = None,
+        cache: bool = True,
+        **params: Any,
+    ) -> Pipeline:
+        request = self._core.read(messages)
+        limits = Limits(
+            deadline=self._limits.deadline if deadline is None else deadline,
+            max_cost=self._limits.max_cost if max_cost is None else max_cost,
+            scope=scope,
+            cache=cache,
+        )
+        listed: list[Message] = [{"role": "user", "content": messages}] if isinstance(messages, str) else list(messages)
+        return Pipeline(self._core, self._tiers, self._side, request, listed, params, limits)
+
+
+class Router(_Base):
+    """Answers from the cache where it can, else from the tier that is worth it.
+
+    Args:
+        tiers: What can answer, cheapest and weakest first where they state neither quality nor price.
+        cache: A `nearhit.Cache`; None for none. Its failures never fail a request.
+        strategy: "complexity" (quality against cost, by the prompt), "best", "cheapest" or "fastest".
+        deadline: Seconds for each whole answer, fallbacks included; None for no limit.
+        max_cost: US dollars that a request may cost by prediction; None for no limit.
+        cost_weight: Quality that the dearest tier must add to be worth its price (lambda in quality - lambda * cost,
+            cost relative to the dearest tier).
+        profiles: What to assume of tiers, by name, in place of what they state themselves.
+        breaker_failures: Failures in a row after which a tier is set aside.
+        breaker_cooldown: Seconds until one probe; doubles with each failed probe.
+
+    Raises:
+        OptionError: No tiers, a name twice, an unknown strategy, a value out of its range.
+
+    Example:
+        >>> from nearhit import FunctionTier, Router
+        >>> small = FunctionTier("small", lambda messages: "Paris.")
+        >>> large = FunctionTier("large", lambda messages: "Let us see...")
+        >>> router = Router([small, large])
+        >>> router.complete("What is the capital of France?").text
+        'Paris.'
+    """
+
+    def complete(self, messages: Prompt, **params: Any) -> Completion:
+        """Returns the whole answer, with its `.trace`.
+
+        Args:
+            messages: A prompt, or messages in the OpenAI form.
+            **params: `deadline`, `max_cost`, `scope` (the caller's scope in the cache) and `cache=False` are the
+                router's; all others go to the tier: temperature, max_tokens, tools...
+
+        Raises:
+            InputError: Messages or parameters that cannot be read.
+            NoTierError: No tier can take the request.
+            DeadlineError: None answered in time.
+            TierError: The tiers tried have failed; it is the first one's error.
+        """
+        return portal().run(self._pipeline(messages, **params).run())
+
+    def stream(self, messages: Prompt, **params: Any) -> RouterStream:
+        """Returns the answer as an iterator of pieces with a `.trace`; arguments and errors as for `complete`."""
+        return RouterStream(portal(), AsyncRouterStream(self._pipeline(messages, **params)))
+
+
+class AsyncRouter(_Base):
+    """`Router` for asynchronous callers; the same arguments and methods, `complete` awaitable, `decide` immediate.
+
+    Example:
+        >>> import asyncio
+        >>> from nearhit import AsyncRouter, FunctionTier
+        >>> router = AsyncRouter([FunctionTier("only", lambda messages: "Paris.")])
+        >>> asyncio.run(router.complete("What is the capital of France?")).text
+        'Paris.'
+    """
+
+    async def complete(self, messages: Prompt, **params: Any) -> Completion:
+        """Returns the whole answer, with its `.trace`; arguments and errors as for `Router.complete`."""
+        return await self._pipeline(messages, **params).run()
+
+    def stream(self, messages: Prompt, **params: Any) -> AsyncRouterStream:
+        """Returns the answer as an asynchronous iterator of pieces with a `.trace`; nothing is sent before the first."""
+        return AsyncRouterStream(self._pipeline(messages, **params))

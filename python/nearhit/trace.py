@@ -1,0 +1,224 @@
+"""Where a request's time went: its stages, its attempts, its tokens and its cost.
+
+All times are seconds on one monotonic clock, counted from the request's start.
+"""
+
+from __future__ import annotations
+
+import time
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from nearhit._types import Span, Usage
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+STAGES = ("exact", "tokenise", "embed", "search", "guard", "decide", "queue", "connect", "ttfb", "ttft", "decode", "store")
+"""Names of the stages, in the order in which a request passes through them."""
+
+
+@dataclass(slots=True)
+class Attempt:
+    """One call of one tier.
+
+    Attributes:
+        tier: Name of the tier.
+        why: "chosen", "fallback", "retry", "hedge" or "escalation".
+        start: Seconds after the request's start.
+        duration: Seconds to its end.
+        outcome: "running", "answered", "failed" or "cancelled".
+        ttfb: Seconds from the attempt's start to the first byte; None if there was none.
+        ttft: Seconds from the attempt's start to the first content; None if there was none.
+        usage: Token counts.
+        cost: US dollars; None where the tier has no price.
+        error: The error, as text.
+    """
+
+    tier: str
+    why: str
+    start: float
+    duration: float = 0.0
+    outcome: str = "running"
+    ttfb: float | None = None
+    ttft: float | None = None
+    usage: Usage | None = None
+    cost: float | None = None
+    error: str | None = None
+
+
+class Trace:
+    """The record of one request.
+
+    Attributes:
+        outcome: "exact", "near", "miss" or "bypass" (no cache); "error" where no answer came.
+        tier: Name of the tier that answered, "cache", or "".
+        reason: Why that tier, or why the cache answered.
+        similarity: Of the cached prompt, on a hit.
+        spans: The stages, in the order in which they ended.
+        attempts: The calls of tiers, in the order in which they started.
+        notes: Failures that cost nothing but a stage: of the cache, of the embedder.
+        total: Seconds from start to end; grows until the request has ended.
+        waited: Of those, seconds spent waiting for tiers.
+        held: Of those, seconds in which the caller held the stream without asking for more.
+
+    Example:
+        >>> trace = Trace()
+        >>> with trace.span("decide"):
+        ...     pass
+        >>> trace.finish("bypass")
+        >>> [span.name for span in trace.spans]
+        ['decide']
+        >>> trace.overhead == trace.total
+        True
+    """
+
+    __slots__ = (
+        "_end",
+        "_start",
+        "attempts",
+        "held",
+        "notes",
+        "outcome",
+        "reason",
+        "similarity",
+        "spans",
+        "tier",
+        "waited",
+    )
+
+    def __init__(self) -> None:
+        self._start = time.perf_counter()
+        self._end: float | None = None
+        self.outcome = ""
+        self.tier = ""
+        self.reason = ""
+        self.similarity: float | None = None
+        self.spans: list[Span] = []
+        self.attempts: list[Attempt] = []
+        self.notes: list[str] = []
+        self.waited = 0.0
+        self.held = 0.0
+
+    def begin(self) -> None:
+        """Starts the clock, where that is later than the making of the record."""
+        self._start = time.perf_counter()
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds since the request's start, also after its end."""
+        return time.perf_counter() - self._start
+
+    @property
+    def total(self) -> float:
+        """Seconds from start to end, or to now."""
+        return self.elapsed if self._end is None else self._end
+
+    @property
+    def overhead(self) -> float:
+        """Seconds that nearhit itself took: the total without waiting for tiers and for the caller."""
+        return max(0.0, self.total - self.waited - self.held)
+
+    @property
+    def usage(self) -> Usage:
+        """Tokens of all attempts together, the given up ones included."""
+        known = [attempt.usage for attempt in self.attempts if attempt.usage is not None]
+        return Usage(sum(each.prompt_tokens for each in known), sum(each.completion_tokens for each in known))
+
+    @property
+    def cost(self) -> float | None:
+        """US dollars of all attempts together; None where no tier has a price. An answer from the cache costs 0."""
+        costs = [attempt.cost for attempt in self.attempts if attempt.cost is not None]
+        if not costs and self.attempts:
+            return None
+        return sum(costs)
+
+    @contextmanager
+    def span(self, name: str, **attributes: Any) -> Iterator[dict[str, Any]]:
+        """Times a stage; the dict it yields takes attributes known only at its end."""
+        start = self.elapsed
+        try:
+            yield attributes
+        finally:
+            self.add(name, start, self.elapsed - start, **attributes)
+
+    def add(self, name: str, start: float, duration: float, **attributes: Any) -> None:
+        """Adds a stage timed elsewhere; `start` is in seconds after the request's start."""
+        self.spans.append(Span(name, start, duration, attributes))
+
+    def attempt(self, tier: str, why: str) -> Attempt:
+        """Starts the record of a tier's call."""
+        attempt = Attempt(tier, why, self.elapsed)
+        self.attempts.append(attempt)
+        return attempt
+
+    def finish(self, outcome: str) -> None:
+        """Ends the record; later calls change nothing."""
+        if self._end is None:
+            self._end = self.elapsed
+            self.outcome = outcome
+
+    def seconds(self, name: str) -> float:
+        """Seconds spent in a stage, all its spans together."""
+        return sum(span.duration for span in self.spans if span.name == name)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns the record as JSON values."""
+        return {
+            "outcome": self.outcome,
+            "tier": self.tier,
+            "reason": self.reason,
+            "similarity": self.similarity,
+            "total": self.total,
+            "overhead": self.overhead,
+            "waited": self.waited,
+            "held": self.held,
+            "cost": self.cost,
+            "usage": {"prompt_tokens": self.usage.prompt_tokens, "completion_tokens": self.usage.completion_tokens},
+            "spans": [
+                {"name": span.name, "start": span.start, "duration": span.duration, **dict(span.attributes)}
+                for span in self.spans
+            ],
+            "attempts": [asdict(attempt) for attempt in self.attempts],
+            "notes": list(self.notes),
+        }
+
+    def waterfall(self, width: int = 80) -> str:
+        """Draws the stages as bars on one time axis.
+
+        Args:
+            width: Columns to fill, at least 40.
+
+        Returns:
+            Lines of text, the summary last.
+        """
+        spans = sorted(self.spans, key=lambda span: span.start)
+        label = max([len(_label(span)) for span in spans], default=0)
+        room = max(8, max(40, width) - label - 12)
+        scale = room / max(self.total, 1e-9)
+        lines = []
+        for span in spans:
+            left = min(room - 1, int(span.start * scale))
+            bar = min(room - left, max(1, round(span.duration * scale)))
+            track = " " * left + "█" * bar
+            lines.append(f"{_label(span):<{label}} {track:<{room}} {_seconds(span.duration):>9}")
+        source = f"{self.outcome} from {self.tier}" if self.tier else self.outcome or "running"
+        lines.append(f"{source}: {_seconds(self.total)}, of which nearhit {_seconds(self.overhead)}")
+        return "\n".join(lines)
+
+    def __repr__(self) -> str:
+        return f"Trace(outcome={self.outcome!r}, tier={self.tier!r}, total={self.total:.6f})"
+
+
+def _label(span: Span) -> str:
+    tier = span.attributes.get("tier")
+    return f"{span.name} {tier}" if tier else span.name
+
+
+def _seconds(value: float) -> str:
+    if value < 1e-3:  # noqa: PLR2004 - units change by thousands
+        return f"{value * 1e6:.0f} µs"
+    if value < 1.0:
+        return f"{value * 1e3:.1f} ms"
+    return f"{value:.2f} s"
