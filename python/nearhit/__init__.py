@@ -39,12 +39,16 @@ from nearhit._errors import (
 )
 
 if TYPE_CHECKING:
+    from nearhit.router import AsyncRouter, Decision, Router, TierProfile
     from nearhit.tiers import FunctionTier, OpenAITier
+    from nearhit.trace import Trace
 
 __all__ = [
+    "AsyncRouter",
     "ContextLengthError",
     "CorruptFileError",
     "DeadlineError",
+    "Decision",
     "DimensionError",
     "EmbeddingError",
     "EmptyPromptError",
@@ -61,6 +65,7 @@ __all__ = [
     "OptionError",
     "ReentrancyError",
     "RequestError",
+    "Router",
     "StorageError",
     "ThresholdError",
     "TierBusyError",
@@ -68,16 +73,23 @@ __all__ = [
     "TierClosedError",
     "TierConnectionError",
     "TierError",
+    "TierProfile",
     "TierProtocolError",
     "TierRateLimitError",
     "TierStatusError",
     "TierTimeoutError",
     "TierUnsupportedError",
+    "Trace",
     "ZeroVectorError",
     "__version__",
 ]
 
 _LAZY = {
+    "AsyncRouter": "nearhit.router",
+    "Decision": "nearhit.router",
+    "Router": "nearhit.router",
+    "TierProfile": "nearhit.router",
+    "Trace": "nearhit.trace",
     "FunctionTier": "nearhit.tiers",
     "OpenAITier": "nearhit.tiers",
 }

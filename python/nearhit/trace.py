@@ -15,9 +15,6 @@ from nearhit._types import Span, Usage
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-STAGES = ("exact", "tokenise", "embed", "search", "guard", "decide", "queue", "connect", "ttfb", "ttft", "decode", "store")
-"""Names of the stages, in the order in which a request passes through them."""
-
 
 @dataclass(slots=True)
 class Attempt:

@@ -38,7 +38,7 @@ class Call:
     """
 
     def __init__(
-        self, core: RouterCore, index: int, tier: Answerer, request: RouteRequest, trace: Trace, why: str
+        self, core: RouterCore, index: int, tier: Answerer, *, request: RouteRequest, trace: Trace, why: str
     ) -> None:
         self._core = core
         self._index = index

@@ -8,13 +8,13 @@ from nearhit._core import RouterCore
 from nearhit._errors import OptionError
 from nearhit._portal import portal
 from nearhit.router.caching import CacheSide
-from nearhit.router.limits import Limits, need_of
+from nearhit.router.limits import Limits
 from nearhit.router.pipeline import Pipeline
 from nearhit.router.profile import profiles_of
 from nearhit.router.stream import AsyncRouterStream, RouterStream
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
     import numpy as np
     from numpy.typing import NDArray
@@ -29,7 +29,7 @@ class _Base:
 
     def __init__(
         self,
-        tiers: Sequence[Answerer],
+        tiers: list[Any] | tuple[Any, ...],
         *,
         cache: Any = None,
         strategy: str = "complexity",
@@ -40,17 +40,15 @@ class _Base:
         breaker_failures: int = 5,
         breaker_cooldown: float = 5.0,
     ) -> None:
-        if isinstance(tiers, str | bytes) or not hasattr(tiers, "__len__"):
+        if not isinstance(tiers, list | tuple):
             raise OptionError(f"tiers={tiers!r} is not valid: expected a list of tiers")
-        if not isinstance(strategy, str):
-            raise OptionError(f"strategy={strategy!r} is not valid: expected its name")
         if cache is not None and not (hasattr(cache, "lookup") and hasattr(cache, "store")):
             raise OptionError(f"cache={cache!r} is not valid: expected a nearhit.Cache or None")
-        self._tiers = tuple(tiers)
+        self._tiers: tuple[Answerer, ...] = tuple(tiers)
         self._limits = Limits(deadline=deadline, max_cost=max_cost)
         self._core = RouterCore(
             profiles_of(self._tiers, profiles),
-            strategy=strategy,
+            strategy=str(strategy),
             cost_weight=cost_weight,
             failures=breaker_failures,
             cooldown=breaker_cooldown,
@@ -124,7 +122,9 @@ class _Base:
             cache=cache,
         )
         listed: list[Message] = [{"role": "user", "content": messages}] if isinstance(messages, str) else list(messages)
-        return Pipeline(self._core, self._tiers, self._side, request, listed, params, limits)
+        return Pipeline(
+            self._core, self._tiers, self._side, request=request, messages=listed, params=params, limits=limits
+        )
 
 
 class Router(_Base):
@@ -191,5 +191,5 @@ class AsyncRouter(_Base):
         return await self._pipeline(messages, **params).run()
 
     def stream(self, messages: Prompt, **params: Any) -> AsyncRouterStream:
-        """Returns the answer as an asynchronous iterator of pieces with a `.trace`; nothing is sent before the first."""
+        """Returns the answer as an asynchronous iterator of pieces with a `.trace`."""
         return AsyncRouterStream(self._pipeline(messages, **params))

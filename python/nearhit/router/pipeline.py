@@ -45,6 +45,7 @@ class Pipeline:
         core: RouterCore,
         tiers: Sequence[Answerer],
         side: CacheSide | None,
+        *,
         request: RouteRequest,
         messages: Sequence[Message],
         params: Mapping[str, Any],
@@ -126,7 +127,8 @@ class Pipeline:
                 failed.append(index)
                 continue
             trace.tier, trace.reason, self._model = tier.name, decision.reason, tier.model
-            call = Call(self._core, index, tier, self._request, trace, "fallback" if failed else "chosen")
+            why = "fallback" if failed else "chosen"
+            call = Call(self._core, index, tier, request=self._request, trace=trace, why=why)
             try:
                 async with aclosing(call.run(self._messages, self._params, limits)) as pieces:
                     async for chunk in pieces:

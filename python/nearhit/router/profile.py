@@ -96,7 +96,9 @@ def profiles_of(tiers: Sequence[Answerer], stated: Mapping[str, TierProfile] | N
     stated = stated or {}
     for tier in tiers:
         if not isinstance(getattr(tier, "name", None), str) or not callable(getattr(tier, "astream", None)):
-            raise OptionError(f"{tier!r} is not a tier: it needs a name and an astream method (see nearhit.FunctionTier)")
+            raise OptionError(
+                f"{tier!r} is not a tier: it needs a name and an astream method (see nearhit.FunctionTier)"
+            )
     if unknown := set(stated) - {tier.name for tier in tiers}:
         raise OptionError(f"profiles name tiers that are not there: {', '.join(sorted(map(repr, unknown)))}")
     last = max(1, len(tiers) - 1)

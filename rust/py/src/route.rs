@@ -181,6 +181,17 @@ impl RouterCore {
         now.unwrap_or_else(|| self.started.elapsed().as_secs_f64())
     }
 
+    fn choose(
+        &self,
+        request: &Conversation,
+        need: &Need,
+        embedding: Option<&[f32]>,
+        now: Option<f64>,
+    ) -> PyResult<RouteDecision> {
+        let decision = self.router.decide(request, need, embedding, self.clock(now)).map_err(CoreError)?;
+        Ok(RouteDecision { decision, names: Arc::clone(&self.names), tokens: request.tokens })
+    }
+
     fn tier(&self, tier: usize) -> PyResult<&nearhit_core::route::Tier> {
         self.router.tiers().get(tier).ok_or_else(|| PyIndexError::new_err(format!("no tier number {tier}")))
     }
@@ -227,9 +238,16 @@ impl RouterCore {
     ) -> PyResult<RouteDecision> {
         let need = Need { deadline, max_cost, max_tokens, tools, excluded };
         let embedding = self::vector(vector)?;
-        let request = conversation(prompt)?;
-        let decision = self.router.decide(&request, &need, embedding.as_deref(), self.clock(now)).map_err(CoreError)?;
-        Ok(RouteDecision { decision, names: Arc::clone(&self.names), tokens: request.tokens })
+        match prompt.cast::<RouteRequest>() {
+            Ok(read) => self.choose(&read.get().0, &need, embedding.as_deref(), now),
+            Err(_) => self.choose(&conversation(prompt)?, &need, embedding.as_deref(), now),
+        }
+    }
+
+    /// Reads a prompt or a conversation for `decide`.
+    #[staticmethod]
+    fn read(prompt: &Bound<'_, PyAny>) -> PyResult<RouteRequest> {
+        conversation(prompt).map(RouteRequest)
     }
 
     /// Starts a call of a tier; False if its breaker forbids it. Each True needs one `answered`, `failed` or `cancelled`.
