@@ -37,6 +37,7 @@ def canonical(
         RequestError: A part that cannot be read; the message names the place.
     """
 
+<<<<<<< HEAD
 @final
 class RouteRequest:
     """A prompt or a conversation, read once for any number of decisions."""
@@ -168,3 +169,17 @@ def prompt_features(text: str) -> list[float]:
 
 def feature_names() -> list[str]:
     """Names of the prompt features."""
+=======
+def guard(query: str, candidate: str, /) -> list[tuple[str, str, str]]:
+    """Asks the lexical guards about two texts.
+
+    Returns:
+        One (guard, piece of the query, piece of the candidate) for each guard that refuses; empty if all accept.
+
+    Raises:
+        RequestError: A text holds a lone surrogate.
+    """
+
+def guard_many(pairs: Sequence[tuple[str, str]], /) -> list[list[tuple[str, str, str]]]:
+    """`guard` for many pairs, in their order."""
+>>>>>>> fc10d79 (Lexical guards, and the judge that near hits pass through)

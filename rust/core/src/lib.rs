@@ -8,5 +8,6 @@ mod error;
 pub mod index;
 pub mod route;
 pub mod text;
+pub mod verify;
 
 pub use error::{Error, Result};

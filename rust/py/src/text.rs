@@ -3,6 +3,7 @@
 use crate::convert;
 use crate::error::CoreError;
 use nearhit_core::text::canonical::{Request, ScopeId};
+use nearhit_core::text::guards::{self, Verdict};
 use nearhit_core::text::json::Value;
 use pyo3::prelude::*;
 use pyo3::types::PyString;
@@ -48,4 +49,25 @@ pub(crate) fn canonical(request: &Bound<'_, PyAny>, scope: Option<&Bound<'_, PyA
     }
     let value: Value = convert::value(request)?;
     Ok(Request::from_value(&value, base).map_err(CoreError)?.into())
+}
+
+/// What the guards say of two texts: whether they accept, and (guard, piece, piece) for each refusal.
+type Refusals = Vec<(&'static str, String, String)>;
+
+fn refusals(verdict: Verdict) -> Refusals {
+    verdict.reasons.into_iter().map(|reason| (reason.guard.name(), reason.query, reason.candidate)).collect()
+}
+
+/// Asks the lexical guards about two texts.
+#[pyfunction]
+#[pyo3(signature = (query, candidate, /))]
+pub(crate) fn guard(query: &Bound<'_, PyString>, candidate: &Bound<'_, PyString>) -> PyResult<Refusals> {
+    Ok(refusals(guards::judge(convert::text(query)?, convert::text(candidate)?)))
+}
+
+/// Asks the lexical guards about many pairs, without the interpreter's lock.
+#[pyfunction]
+#[pyo3(signature = (pairs, /))]
+pub(crate) fn guard_many(py: Python<'_>, pairs: Vec<(String, String)>) -> Vec<Refusals> {
+    py.detach(|| pairs.iter().map(|(query, candidate)| refusals(guards::judge(query, candidate))).collect())
 }

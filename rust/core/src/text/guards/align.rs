@@ -1,0 +1,158 @@
+//! Which content words of two texts meet, and which stand on one side only.
+
+use super::tokens::{Analysis, Kind, Token};
+
+/// Beyond this many unmatched words on a side the costlier comparisons of words are left out.
+const MANY: usize = 24;
+
+/// Two texts side by side. Indices are into the tokens of each.
+#[derive(Debug)]
+pub(crate) struct Alignment<'p, 'a, 'b> {
+    pub(crate) a: &'p Analysis<'a>,
+    pub(crate) b: &'p Analysis<'b>,
+    /// Pairs of tokens with one key, in the order of `a`.
+    pub(crate) matched: Vec<(usize, usize)>,
+    /// Content of `a` that `b` lacks.
+    pub(crate) only_a: Vec<usize>,
+    /// Content of `b` that `a` lacks.
+    pub(crate) only_b: Vec<usize>,
+    /// Function words with an opposite ("on", "in", "can") that the other text lacks.
+    pub(crate) function_a: Vec<usize>,
+    /// The same of `b`.
+    pub(crate) function_b: Vec<usize>,
+}
+
+/// Words that set a direction: matched too, so that what stands on which side of them can be compared.
+pub(super) const CONNECTORS: [&str; 12] =
+    ["from", "to", "into", "than", "by", "vs", "in", "on", "for", "of", "with", "as"];
+
+fn counts(token: &Token) -> bool {
+    !token.stop && token.kind != Kind::Number && !token.entry.is_some_and(|entry| entry.negator)
+}
+
+fn sorted<'p>(analysis: &'p Analysis<'_>, keep: impl Fn(&Token) -> bool) -> Vec<(&'p str, usize)> {
+    let mut keys: Vec<_> = analysis
+        .tokens
+        .iter()
+        .enumerate()
+        .filter(|(_, token)| keep(token))
+        .map(|(place, token)| (analysis.key(token), place))
+        .collect();
+    keys.sort_unstable();
+    keys
+}
+
+impl<'p, 'a, 'b> Alignment<'p, 'a, 'b> {
+    /// Aligns two texts by the keys of their tokens, each token used once.
+    pub(crate) fn new(a: &'p Analysis<'a>, b: &'p Analysis<'b>) -> Self {
+        let keep =
+            |token: &Token| counts(token) || token.stop && token.entry.is_some_and(|entry| !entry.sides.is_empty());
+        let (left, right) = (sorted(a, keep), sorted(b, keep));
+        let mut alignment = Self {
+            a,
+            b,
+            matched: Vec::with_capacity(left.len()),
+            only_a: Vec::new(),
+            only_b: Vec::new(),
+            function_a: Vec::new(),
+            function_b: Vec::new(),
+        };
+        let (mut i, mut j) = (0, 0);
+        while i < left.len() || j < right.len() {
+            let order = match (left.get(i), right.get(j)) {
+                (Some((x, _)), Some((y, _))) => x.cmp(y),
+                (Some(_), None) => std::cmp::Ordering::Less,
+                _ => std::cmp::Ordering::Greater,
+            };
+            match order {
+                std::cmp::Ordering::Equal => {
+                    alignment.matched.push((left[i].1, right[j].1));
+                    i += 1;
+                    j += 1;
+                }
+                std::cmp::Ordering::Less => {
+                    let place = left[i].1;
+                    if a.tokens[place].stop { &mut alignment.function_a } else { &mut alignment.only_a }.push(place);
+                    i += 1;
+                }
+                std::cmp::Ordering::Greater => {
+                    let place = right[j].1;
+                    if b.tokens[place].stop { &mut alignment.function_b } else { &mut alignment.only_b }.push(place);
+                    j += 1;
+                }
+            }
+        }
+        alignment.matched.sort_unstable();
+        alignment.only_a.sort_unstable();
+        alignment.only_b.sort_unstable();
+        if alignment.only_a.len() <= MANY && alignment.only_b.len() <= MANY {
+            alignment.join_compounds();
+            alignment.forgive_typing();
+        }
+        alignment
+    }
+
+    /// "sign in" is "signin", "e-mail" is "email".
+    fn join_compounds(&mut self) {
+        let (a, b) = (self.a, self.b);
+        absorb(a, &mut self.only_a, b, &mut self.only_b);
+        absorb(b, &mut self.only_b, a, &mut self.only_a);
+    }
+
+    /// One slip of the keyboard in a long word of no table, its first letter intact.
+    fn forgive_typing(&mut self) {
+        let (a, b) = (self.a, self.b);
+        let plain = |analysis: &Analysis<'_>, place: usize| {
+            let token = &analysis.tokens[place];
+            token.kind == Kind::Word && token.entry.is_none() && analysis.key(token).len() >= 6
+        };
+        let mut place = 0;
+        while place < self.only_a.len() {
+            let i = self.only_a[place];
+            let key = a.key(&a.tokens[i]);
+            let slip = |&&j: &&usize| plain(b, j) && one_slip(key.as_bytes(), b.key(&b.tokens[j]).as_bytes());
+            match plain(a, i).then(|| self.only_b.iter().find(slip).copied()).flatten() {
+                Some(j) => {
+                    self.only_a.remove(place);
+                    self.only_b.retain(|&other| other != j);
+                    self.matched.push((i, j));
+                }
+                None => place += 1,
+            }
+        }
+        self.matched.sort_unstable();
+    }
+}
+
+/// Drops a word of `one` that is two neighbours of `other` written together, and those neighbours.
+fn absorb(one: &Analysis<'_>, only_one: &mut Vec<usize>, other: &Analysis<'_>, only_other: &mut Vec<usize>) {
+    only_one.retain(|&i| {
+        let key = one.key(&one.tokens[i]);
+        let spots = only_other.iter().flat_map(|&j| [j.checked_sub(1).map(|before| (before, j)), Some((j, j + 1))]);
+        let hit = spots.flatten().find(|&(first, second)| {
+            other
+                .tokens
+                .get(second)
+                .is_some_and(|second| key.strip_prefix(other.key(&other.tokens[first])) == Some(other.key(second)))
+        });
+        if let Some((first, second)) = hit {
+            only_other.retain(|&j| j != first && j != second);
+        }
+        hit.is_none()
+    });
+}
+
+/// Whether one insertion, deletion, substitution or swap of neighbours after the first letter turns `a` into `b`.
+fn one_slip(a: &[u8], b: &[u8]) -> bool {
+    if a.first() != b.first() || a.len().abs_diff(b.len()) > 1 || !a.is_ascii() || !b.is_ascii() {
+        return false;
+    }
+    let start = a.iter().zip(b).take_while(|(x, y)| x == y).count();
+    let end = a[start..].iter().rev().zip(b[start..].iter().rev()).take_while(|(x, y)| x == y).count();
+    let (left, right) = (&a[start..a.len() - end], &b[start..b.len() - end]);
+    match (left, right) {
+        ([] | [_], [_] | []) => true,
+        ([x, y], [u, v]) => x == v && y == u,
+        _ => false,
+    }
+}
