@@ -37,7 +37,6 @@ def canonical(
         RequestError: A part that cannot be read; the message names the place.
     """
 
-<<<<<<< HEAD
 @final
 class RouteRequest:
     """A prompt or a conversation, read once for any number of decisions."""
@@ -169,7 +168,6 @@ def prompt_features(text: str) -> list[float]:
 
 def feature_names() -> list[str]:
     """Names of the prompt features."""
-=======
 def guard(query: str, candidate: str, /) -> list[tuple[str, str, str]]:
     """Asks the lexical guards about two texts.
 
@@ -182,4 +180,3 @@ def guard(query: str, candidate: str, /) -> list[tuple[str, str, str]]:
 
 def guard_many(pairs: Sequence[tuple[str, str]], /) -> list[list[tuple[str, str, str]]]:
     """`guard` for many pairs, in their order."""
->>>>>>> fc10d79 (Lexical guards, and the judge that near hits pass through)

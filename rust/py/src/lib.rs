@@ -13,13 +13,9 @@ mod _core {
     use super::{Bound, PyModule, PyModuleMethods, PyResult};
 
     #[pymodule_export]
-<<<<<<< HEAD
     use super::route::{Alternative, RouteDecision, RouteRequest, RouterCore, feature_names, prompt_features};
     #[pymodule_export]
-    use super::text::{CanonicalRequest, canonical};
-=======
     use super::text::{CanonicalRequest, canonical, guard, guard_many};
->>>>>>> fc10d79 (Lexical guards, and the judge that near hits pass through)
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {

@@ -69,5 +69,5 @@ pub(crate) fn guard(query: &Bound<'_, PyString>, candidate: &Bound<'_, PyString>
 #[pyfunction]
 #[pyo3(signature = (pairs, /))]
 pub(crate) fn guard_many(py: Python<'_>, pairs: Vec<(String, String)>) -> Vec<Refusals> {
-    py.detach(|| pairs.iter().map(|(query, candidate)| refusals(guards::judge(query, candidate))).collect())
+    py.detach(|| pairs.into_iter().map(|(query, candidate)| refusals(guards::judge(&query, &candidate))).collect())
 }
