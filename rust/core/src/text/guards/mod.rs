@@ -126,7 +126,7 @@ fn reason(guard: Guard, query: &str, candidate: &str) -> Reason {
 /// assert!(judge("How do I cancel my order?", "How can I cancel my order?").accepted);
 /// let verdict = judge("Convert 5 km to miles", "Convert 5 miles to km");
 /// assert!(!verdict.accepted);
-/// assert_eq!(verdict.reasons[0].to_string(), "number: \"5\" against \"5\"");
+/// assert_eq!(verdict.reasons[0].to_string(), "number: \"5 km\" against \"5 miles\"");
 /// ```
 pub fn judge(query: &str, candidate: &str) -> Verdict {
     compare(&Analysis::new(query), &Analysis::new(candidate))
