@@ -168,6 +168,7 @@ def prompt_features(text: str) -> list[float]:
 
 def feature_names() -> list[str]:
     """Names of the prompt features."""
+
 def guard(query: str, candidate: str, /) -> list[tuple[str, str, str]]:
     """Asks the lexical guards about two texts.
 
