@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from nearhit._core import __version__
+from nearhit._core import VectorIndex, __version__
 from nearhit._errors import (
     ContextLengthError,
     CorruptFileError,
@@ -80,6 +80,7 @@ __all__ = [
     "TierTimeoutError",
     "TierUnsupportedError",
     "Trace",
+    "VectorIndex",
     "ZeroVectorError",
     "__version__",
 ]

@@ -4,9 +4,11 @@
 //! set, [`index`] the exact threshold search over them, [`cache`] the entries and their exact map,
 //! [`text`] canonical requests and lexical guards, [`route`] the choice of a model tier.
 
+pub mod codec;
 mod error;
 pub mod index;
 pub mod route;
+pub mod simd;
 pub mod text;
 pub mod verify;
 

@@ -38,3 +38,11 @@ impl From<CoreError> for PyErr {
         })
     }
 }
+
+/// An error of the given class of `nearhit._errors`, for what only the binding can see.
+pub(crate) fn named(py: Python<'_>, class: &str, message: String) -> PyErr {
+    match py.import("nearhit._errors").and_then(|module| module.getattr(class)?.call1((message,))) {
+        Ok(value) => PyErr::from_value(value),
+        Err(failure) => failure,
+    }
+}

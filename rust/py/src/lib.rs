@@ -2,8 +2,10 @@
 
 mod convert;
 mod error;
+mod index;
 mod route;
 mod text;
+mod vectors;
 
 use pyo3::prelude::*;
 
@@ -12,6 +14,8 @@ use pyo3::prelude::*;
 mod _core {
     use super::{Bound, PyModule, PyModuleMethods, PyResult};
 
+    #[pymodule_export]
+    use super::index::PyVectorIndex;
     #[pymodule_export]
     use super::route::{Alternative, RouteDecision, RouteRequest, RouterCore, feature_names, prompt_features};
     #[pymodule_export]

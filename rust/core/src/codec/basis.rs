@@ -1,0 +1,169 @@
+//! The orthogonal map that packs energy into the first dimensions.
+
+use crate::simd::{Kernels, SLAB};
+use crate::{Error, Result};
+
+/// Slabs that are coded: dimensions beyond them only enter through their norm.
+pub(crate) const MAX_SLABS: usize = 2;
+
+/// Step of the optimal uniform 4-bit quantiser for a Gaussian of unit variance (Max, 1960).
+const GAUSSIAN_STEP: f64 = 0.3352;
+
+/// An orthonormal basis of the directions that carry most of the data's energy.
+///
+/// # Examples
+/// ```
+/// use nearhit_core::codec::Basis;
+/// let axes: Vec<f32> = (0..3 * 8).map(|i| if i % 9 == 0 { 1.0 } else { 0.0 }).collect();
+/// assert_eq!(Basis::from_rows(8, &axes, &[])?.dim(), 8);
+/// # Ok::<(), nearhit_core::Error>(())
+/// ```
+#[derive(Debug)]
+pub struct Basis {
+    dim: usize,
+    slabs: Vec<Slab>,
+    stretch: f64,
+}
+
+/// One slab: a matrix of `dim` rows of 64 columns, and the quantiser's step.
+#[derive(Debug)]
+pub(crate) struct Slab {
+    pub(crate) matrix: Vec<f32>,
+    pub(crate) step: f64,
+}
+
+impl Basis {
+    /// A basis of orthonormal `rows` (`n x dim`, row-major, most energy first). Rows beyond 128 are not
+    /// used. `energies` are the mean squares of the data along each row, for the quantiser's step; an
+    /// even spread is assumed where they are missing.
+    ///
+    /// # Errors
+    /// [`Error::InvalidOption`] if the rows are not orthonormal to 1e-3, not finite, or not of length `dim`.
+    pub fn from_rows(dim: usize, rows: &[f32], energies: &[f64]) -> Result<Self> {
+        let refuse = |found: String| Error::InvalidOption {
+            name: "transform",
+            value: found,
+            expected: format!("between 1 and {dim} orthonormal rows of {dim} finite values"),
+        };
+        if dim == 0 || rows.is_empty() || !rows.len().is_multiple_of(dim) || rows.len() / dim > dim {
+            return Err(refuse(format!("{} values", rows.len())));
+        }
+        if rows.iter().any(|value| !value.is_finite()) {
+            return Err(refuse("a value that is not finite".into()));
+        }
+        let rows: Vec<&[f32]> = rows.chunks_exact(dim).take(MAX_SLABS * SLAB).collect();
+        let slabs: Vec<Slab> = rows
+            .chunks(SLAB)
+            .enumerate()
+            .map(|(number, rows)| Slab::mixed(dim, rows, energies.get(number * SLAB..).unwrap_or_default()))
+            .collect();
+        let stretch = stretch(&slabs, dim);
+        if stretch > 1e-3 {
+            return Err(refuse(format!("rows that are not orthonormal (off by {stretch:.3})")));
+        }
+        Ok(Self { dim, slabs, stretch })
+    }
+
+    /// Length of the vectors it maps.
+    pub fn dim(&self) -> usize {
+        self.dim
+    }
+
+    /// Bytes held.
+    pub fn nbytes(&self) -> usize {
+        size_of::<Self>() + self.slabs.iter().map(|slab| size_of::<Slab>() + slab.matrix.len() * 4).sum::<usize>()
+    }
+
+    pub(crate) fn slabs(&self) -> &[Slab] {
+        &self.slabs
+    }
+
+    /// Largest amount by which the computed map may lengthen a vector: `|Wx|^2 <= (1 + stretch) |x|^2`.
+    pub(crate) fn stretch(&self) -> f64 {
+        self.stretch
+    }
+
+    /// Norm of the rounding error of one slab's projection of a unit vector.
+    pub(crate) fn projection_error(&self) -> f64 {
+        super::float_error(self.dim) * (SLAB as f64).sqrt()
+    }
+
+    pub(crate) fn project(&self, kernels: &Kernels, slab: usize, x: &[f32]) -> [f32; SLAB] {
+        (kernels.project)(&self.slabs[slab].matrix, x)
+    }
+}
+
+impl Slab {
+    /// Spreads the rows' energies evenly over 64 columns by a Hadamard matrix, so that one quantiser
+    /// step suits every column and every weight of a query uses its full range.
+    fn mixed(dim: usize, rows: &[&[f32]], energies: &[f64]) -> Self {
+        let mut matrix = vec![0.0_f32; dim * SLAB];
+        for (d, columns) in matrix.chunks_exact_mut(SLAB).enumerate() {
+            let mut values = [0.0_f64; SLAB];
+            for (value, row) in values.iter_mut().zip(rows) {
+                *value = f64::from(row[d]);
+            }
+            hadamard(&mut values);
+            for (column, value) in columns.iter_mut().zip(values) {
+                *column = value as f32;
+            }
+        }
+        let energy: f64 = if energies.len() < rows.len() {
+            0.7 * rows.len() as f64 / dim as f64
+        } else {
+            energies[..rows.len()].iter().sum()
+        };
+        let step = (GAUSSIAN_STEP * (energy / SLAB as f64).sqrt()).clamp(1e-3, 0.1);
+        Self { matrix, step }
+    }
+}
+
+/// Multiplies by the normalised Hadamard matrix of order 64, in place.
+fn hadamard(values: &mut [f64; SLAB]) {
+    let mut half = 1;
+    while half < SLAB {
+        for start in (0..SLAB).step_by(2 * half) {
+            for i in start..start + half {
+                let (a, b) = (values[i], values[i + half]);
+                values[i] = a + b;
+                values[i + half] = a - b;
+            }
+        }
+        half *= 2;
+    }
+    for value in values.iter_mut() {
+        *value /= (SLAB as f64).sqrt();
+    }
+}
+
+/// An upper bound of the largest eigenvalue of `G = W W^T`, less 1. For a projection `G^2 = G`, so each
+/// eigenvalue satisfies `|l^2 - l| <= |G^2 - G|`, hence `l <= 1 + |G^2 - G|`.
+fn stretch(slabs: &[Slab], dim: usize) -> f64 {
+    let width = slabs.len() * SLAB;
+    let mut gram = vec![0.0_f64; width * width];
+    let mut row = vec![0.0_f64; width];
+    for d in 0..dim {
+        for (slab, part) in slabs.iter().zip(row.chunks_exact_mut(SLAB)) {
+            for (value, element) in part.iter_mut().zip(&slab.matrix[d * SLAB..]) {
+                *value = f64::from(*element);
+            }
+        }
+        for (line, left) in gram.chunks_exact_mut(width).zip(&row) {
+            for (sum, right) in line.iter_mut().zip(&row) {
+                *sum += left * right;
+            }
+        }
+    }
+    let mut defect = 0.0;
+    let mut product = vec![0.0_f64; width];
+    for line in gram.chunks_exact(width) {
+        product.iter_mut().zip(line).for_each(|(value, element)| *value = -element);
+        for (factor, other) in line.iter().zip(gram.chunks_exact(width)) {
+            for (value, element) in product.iter_mut().zip(other) {
+                *value += factor * element;
+            }
+        }
+        defect += product.iter().map(|value| value * value).sum::<f64>();
+    }
+    defect.sqrt()
+}

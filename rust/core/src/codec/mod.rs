@@ -1,0 +1,27 @@
+//! From vectors to short codes, with bounds that never lose a neighbour.
+//!
+//! A [`Basis`] maps a unit vector to a few slabs of 64 dimensions that carry most of its energy; each
+//! slab is coded in 4 bits a dimension. For a query `q` and a stored vector `x` with slab coordinates
+//! `y`, their code `c` and the rest `r` outside the slabs,
+//!
+//! `q·x = q_P·c + q_P·(y - c) + q_R·r <= q_P·c + |q_P| |y - c| + |q_R| |r|`
+//!
+//! (Cauchy-Schwarz twice). The norms `|y - c|` and `|r|` are stored with the code, rounded up, so the
+//! right-hand side is known without the vector; every rounding on the way is added to it. A vector whose
+//! bound is below the threshold is no neighbour, for certain.
+
+mod basis;
+mod bound;
+mod eigen;
+mod encode;
+mod learn;
+mod unit;
+
+pub use basis::Basis;
+pub(crate) use bound::QueryBound;
+pub(crate) use encode::encode;
+pub(crate) use learn::learn;
+pub(crate) use unit::{float_error, unit};
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,117 @@
+//! The bound never lies, whatever the data and the basis.
+
+use super::encode::SlabCode;
+use super::*;
+use crate::simd::{RowCodes, SLAB, kernels};
+use proptest::prelude::*;
+
+fn vectors(seed: u64, n: usize, dim: usize, decay: f32) -> Vec<Vec<f32>> {
+    let mut state = seed | 1;
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state >> 40) as f32 / (1 << 23) as f32 - 1.0
+    };
+    (0..n)
+        .map(|_| {
+            let raw: Vec<f32> = (0..dim).map(|d| next() * (-(d as f32) * decay).exp() + 1e-12).collect();
+            unit(&raw, dim).expect("not zero")
+        })
+        .collect()
+}
+
+fn check(basis: &Basis, data: &[Vec<f32>], queries: &[Vec<f32>]) -> std::result::Result<(), TestCaseError> {
+    for query in queries {
+        let bound = QueryBound::new(basis, kernels(), query);
+        for x in data {
+            let similarity = f64::from((kernels().dot)(query, x));
+            let codes: Vec<SlabCode> = encode(basis, kernels(), x).collect();
+            prop_assert!(bound.first(&codes[0]) >= similarity);
+            if let (Some(code), Some(weights)) = (codes.get(1), bound.second_weights()) {
+                let scan = bound.scan(0.0);
+                let dot: i32 =
+                    scan.weights.iter().zip(codes[0].levels).map(|(w, c)| i32::from(*w) * i32::from(c)).sum();
+                let partial = (dot << 6) + i32::from(scan.error) * i32::from(codes[0].error);
+                let row = RowCodes(std::array::from_fn(|b| code.levels[b] | code.levels[b + SLAB / 2] << 4));
+                let dot = (kernels().code_dot)(&row, weights);
+                prop_assert!(bound.second(partial, dot, code.error, code.residual) >= similarity);
+            }
+        }
+    }
+    Ok(())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(40))]
+
+    #[test]
+    fn bounds_hold(dim in 1_usize..300, decay in 0.0_f32..0.3, seed in any::<u64>()) {
+        let data = vectors(seed, 60, dim, decay);
+        let sample: Vec<&[f32]> = data.iter().map(|row| &row[..]).collect();
+        let basis = learn(dim, &sample, kernels()).expect("orthonormal");
+        prop_assert!(basis.stretch() < 1e-4);
+        let other = vectors(seed ^ 0xdead, 5, dim, 0.0);
+        check(&basis, &data, &data[..5])?;
+        check(&basis, &data, &other)?;
+        check(&basis, &other, &data[..5])?;
+    }
+}
+
+#[test]
+fn energy_goes_first() {
+    let data = vectors(3, 500, 200, 0.03);
+    let shuffled: Vec<Vec<f32>> = data.iter().map(|row| (0..200).map(|d| row[(d * 77) % 200]).collect()).collect();
+    let sample: Vec<&[f32]> = shuffled.iter().map(|row| &row[..]).collect();
+    let basis = learn(200, &sample, kernels()).expect("orthonormal");
+    let kept: f64 = shuffled
+        .iter()
+        .map(|row| basis.project(kernels(), 0, row).iter().map(|v| f64::from(*v).powi(2)).sum::<f64>())
+        .sum::<f64>()
+        / 500.0;
+    let best: f64 =
+        data.iter().map(|row| row[..64].iter().map(|v| f64::from(*v).powi(2)).sum::<f64>()).sum::<f64>() / 500.0;
+    assert!(kept > best - 0.01, "{kept} of {best}");
+}
+
+#[test]
+fn a_given_basis_must_be_orthonormal() {
+    let mut rows = vec![0.0; 2 * 8];
+    rows[0] = 1.0;
+    rows[9] = 1.0;
+    assert!(Basis::from_rows(8, &rows, &[]).is_ok());
+    rows[1] = 0.5;
+    assert!(Basis::from_rows(8, &rows, &[]).is_err());
+    assert!(Basis::from_rows(8, &[f32::NAN; 8], &[]).is_err());
+    assert!(Basis::from_rows(8, &rows[..9], &[]).is_err());
+    assert!(Basis::from_rows(8, &[], &[]).is_err());
+}
+
+#[test]
+fn eigenvectors_diagonalise() {
+    let n = 20;
+    let mut a = vec![0.0; n * n];
+    for i in 0..n {
+        for j in 0..n {
+            a[i * n + j] = 1.0 / (1.0 + i as f64 + j as f64);
+        }
+    }
+    let (values, vectors) = eigen::symmetric(&a, n);
+    assert!(values.is_sorted_by(|a, b| a >= b));
+    for (value, vector) in values.iter().zip(vectors.chunks_exact(n)) {
+        for i in 0..n {
+            let image: f64 = (0..n).map(|j| a[i * n + j] * vector[j]).sum();
+            assert!((image - value * vector[i]).abs() < 1e-9);
+        }
+    }
+}
+
+#[test]
+fn units_keep_directions() {
+    for scale in [1e-30_f32, 1.0, 1e30] {
+        let x = unit(&[3.0 * scale, 4.0 * scale], 2).expect("finite");
+        assert!((x[0] - 0.6).abs() < 1e-6 && (x[1] - 0.8).abs() < 1e-6);
+    }
+    assert!(unit(&[1e-40, 0.0], 2).is_ok_and(|x| x[0] > 0.999));
+    assert!(unit(&[f32::MAX; 4], 4).is_ok());
+}

@@ -1,0 +1,26 @@
+//! Checks and normalises what comes in.
+
+use crate::{Error, Result};
+
+/// Relative error of a sum of `dim` products in single precision, for vectors of norm 1.
+pub(crate) fn float_error(dim: usize) -> f64 {
+    (dim + 8) as f64 * f64::from(f32::EPSILON)
+}
+
+/// The vector divided by its norm, which is taken in double precision so that neither huge nor tiny
+/// values overflow.
+pub(crate) fn unit(vector: &[f32], dim: usize) -> Result<Vec<f32>> {
+    if vector.len() != dim {
+        return Err(Error::Dimension { expected: dim, got: vector.len() });
+    }
+    let square: f64 = vector.iter().map(|value| f64::from(*value) * f64::from(*value)).sum();
+    if !square.is_finite() {
+        let position = vector.iter().position(|value| !value.is_finite()).unwrap_or(0);
+        return Err(Error::NotFinite { position, value: vector[position] });
+    }
+    if square == 0.0 {
+        return Err(Error::ZeroVector);
+    }
+    let scale = square.sqrt().recip();
+    Ok(vector.iter().map(|value| (f64::from(*value) * scale) as f32).collect())
+}

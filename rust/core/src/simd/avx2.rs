@@ -1,0 +1,121 @@
+//! AVX2: byte products added up in 16 bits first. A code is at most 15 and a weight at most 127 in
+//! size, so eight pairs of products stay below 30,480: no sum saturates.
+#![cfg_attr(not(test), expect(clippy::wildcard_imports, reason = "dozens of intrinsics, told apart by their prefix"))]
+#![expect(unsafe_code, reason = "intrinsics and the call into functions compiled for an instruction set")]
+
+use super::scalar::{self, LANES, add_tail, collect, reduce};
+use super::{BLOCK, Block, Candidate, FRACTION_BITS, Isa, Kernels, RowCodes, SLAB, ScanQuery, Terms};
+use std::arch::x86_64::*;
+
+/// The table, if this machine has every feature that the functions below are compiled with.
+pub(super) fn kernels() -> Option<&'static Kernels> {
+    static KERNELS: Kernels = Kernels { isa: Isa::Avx2, dot, project, scan, code_dot };
+    is_x86_feature_detected!("avx2").then_some(&KERNELS)
+}
+
+fn dot(a: &[f32], b: &[f32]) -> f32 {
+    // SAFETY: `kernels` hands this function out only after detecting the features of `dot_wide`.
+    unsafe { dot_wide(a, b) }
+}
+
+fn project(matrix: &[f32], x: &[f32]) -> [f32; SLAB] {
+    // SAFETY: `kernels` hands this function out only after detecting the features of `project_wide`.
+    unsafe { project_wide(matrix, x) }
+}
+
+fn scan(query: &ScanQuery, blocks: &[Block], terms: &[Terms], first: u32, out: &mut Vec<Candidate>) {
+    // SAFETY: `kernels` hands this function out only after detecting the features of `scan_wide`.
+    unsafe { scan_wide(query, blocks, terms, first, out) }
+}
+
+fn code_dot(codes: &RowCodes, weights: &[i8; SLAB]) -> i32 {
+    // SAFETY: `kernels` hands this function out only after detecting the features of `code_dot_wide`.
+    unsafe { code_dot_wide(codes, weights) }
+}
+
+#[target_feature(enable = "avx2")]
+fn dot_wide(a: &[f32], b: &[f32]) -> f32 {
+    let (heads, tail) = a.as_chunks::<LANES>();
+    let (other_heads, other_tail) = b.as_chunks::<LANES>();
+    let mut sums = [_mm256_setzero_ps(); LANES / 8];
+    for (x, y) in heads.iter().zip(other_heads) {
+        for (part, sum) in sums.iter_mut().enumerate() {
+            // SAFETY: `x` and `y` are arrays of 32 floats, and `part` counts their four parts of 8.
+            let (x, y) =
+                unsafe { (_mm256_loadu_ps(x.as_ptr().add(8 * part)), _mm256_loadu_ps(y.as_ptr().add(8 * part))) };
+            *sum = _mm256_add_ps(*sum, _mm256_mul_ps(x, y));
+        }
+    }
+    let mut lanes = [0.0; LANES];
+    for (part, sum) in sums.into_iter().enumerate() {
+        // SAFETY: `lanes` has room for 32 floats, and `part` counts its four parts of 8.
+        unsafe { _mm256_storeu_ps(lanes.as_mut_ptr().add(8 * part), sum) };
+    }
+    add_tail(&mut lanes, tail, other_tail);
+    reduce(lanes)
+}
+
+#[target_feature(enable = "avx2")]
+fn project_wide(matrix: &[f32], x: &[f32]) -> [f32; SLAB] {
+    scalar::project(matrix, x)
+}
+
+#[target_feature(enable = "avx2")]
+fn scan_wide(query: &ScanQuery, blocks: &[Block], terms: &[Terms], first: u32, out: &mut Vec<Candidate>) {
+    let words: [__m256i; SLAB / 4] = std::array::from_fn(|word| {
+        let at = 4 * word;
+        _mm256_set1_epi32(i32::from_le_bytes(std::array::from_fn(|byte| query.weights[at + byte] as u8)))
+    });
+    let pair = _mm256_set1_epi32((i32::from(query.error) << 16) | i32::from(query.residual as u16));
+    // AVX2 only compares with "greater".
+    let below = _mm256_set1_epi32(query.limit - 1);
+    let low_half = _mm256_set1_epi8(15);
+    let ones = _mm256_set1_epi16(1);
+    for (number, (block, terms)) in blocks.iter().zip(terms).enumerate() {
+        let mut mask = 0;
+        let mut lanes = [0_i32; BLOCK];
+        for half in 0..2 {
+            let (mut even, mut odd) = (_mm256_setzero_si256(), _mm256_setzero_si256());
+            for (j, line) in block.iter().enumerate() {
+                // SAFETY: a `Line` is 64 bytes, aligned to 64; `half` counts its two parts of 32.
+                let codes = unsafe { _mm256_load_si256(line.0.as_ptr().add(32 * half).cast()) };
+                let low = _mm256_and_si256(codes, low_half);
+                let high = _mm256_and_si256(_mm256_srli_epi16::<4>(codes), low_half);
+                even = _mm256_add_epi16(even, _mm256_maddubs_epi16(low, words[2 * j]));
+                odd = _mm256_add_epi16(odd, _mm256_maddubs_epi16(high, words[2 * j + 1]));
+            }
+            let dots = _mm256_add_epi32(_mm256_madd_epi16(even, ones), _mm256_madd_epi16(odd, ones));
+            // SAFETY: `Terms` is 32 bytes; `half` counts its two parts of 16.
+            let bytes = unsafe { _mm_loadu_si128(terms.0.as_ptr().add(16 * half).cast()) };
+            let extra = _mm256_madd_epi16(_mm256_cvtepu8_epi16(bytes), pair);
+            let bound = _mm256_add_epi32(_mm256_slli_epi32::<{ FRACTION_BITS as i32 }>(dots), extra);
+            let reached = _mm256_movemask_ps(_mm256_castsi256_ps(_mm256_cmpgt_epi32(bound, below)));
+            mask |= (reached as u32) << (8 * half);
+            // SAFETY: `lanes` has room for 16 integers; `half` counts its two parts of 8.
+            unsafe { _mm256_storeu_si256(lanes.as_mut_ptr().add(8 * half).cast(), dots) };
+        }
+        if mask != 0 {
+            collect(query, &lanes, terms, mask, first + (number * BLOCK) as u32, out);
+        }
+    }
+}
+
+#[target_feature(enable = "avx2")]
+fn code_dot_wide(codes: &RowCodes, weights: &[i8; SLAB]) -> i32 {
+    let low_half = _mm256_set1_epi8(15);
+    // SAFETY: `RowCodes` is 32 bytes, aligned to 32; `weights` is 64 bytes, read as two halves of 32.
+    let (bytes, first, second) = unsafe {
+        (
+            _mm256_load_si256(codes.0.as_ptr().cast()),
+            _mm256_loadu_si256(weights.as_ptr().cast()),
+            _mm256_loadu_si256(weights.as_ptr().add(SLAB / 2).cast()),
+        )
+    };
+    let low = _mm256_maddubs_epi16(_mm256_and_si256(bytes, low_half), first);
+    let high = _mm256_maddubs_epi16(_mm256_and_si256(_mm256_srli_epi16::<4>(bytes), low_half), second);
+    let sums = _mm256_madd_epi16(_mm256_add_epi16(low, high), _mm256_set1_epi16(1));
+    let sums = _mm_add_epi32(_mm256_castsi256_si128(sums), _mm256_extracti128_si256::<1>(sums));
+    let sums = _mm_add_epi32(sums, _mm_shuffle_epi32::<0b00_00_11_10>(sums));
+    let sums = _mm_add_epi32(sums, _mm_shuffle_epi32::<0b00_00_00_01>(sums));
+    _mm_cvtsi128_si32(sums)
+}

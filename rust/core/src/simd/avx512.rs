@@ -1,0 +1,126 @@
+//! AVX-512 with VNNI: 64 products of a code with a weight in one instruction.
+#![cfg_attr(not(test), expect(clippy::wildcard_imports, reason = "dozens of intrinsics, told apart by their prefix"))]
+#![expect(unsafe_code, reason = "intrinsics and the call into functions compiled for an instruction set")]
+
+use super::scalar::{self, LANES, add_tail, collect, reduce};
+use super::{BLOCK, Block, Candidate, FRACTION_BITS, Isa, Kernels, RowCodes, SLAB, ScanQuery, Terms};
+use std::arch::x86_64::*;
+
+/// The table, if this machine has every feature that the functions below are compiled with.
+pub(super) fn kernels() -> Option<&'static Kernels> {
+    static KERNELS: Kernels = Kernels { isa: Isa::Avx512, dot, project, scan, code_dot };
+    let here = is_x86_feature_detected!("avx512f")
+        && is_x86_feature_detected!("avx512bw")
+        && is_x86_feature_detected!("avx512vl")
+        && is_x86_feature_detected!("avx512vnni");
+    here.then_some(&KERNELS)
+}
+
+fn dot(a: &[f32], b: &[f32]) -> f32 {
+    // SAFETY: `kernels` hands this function out only after detecting the features of `dot_wide`.
+    unsafe { dot_wide(a, b) }
+}
+
+fn project(matrix: &[f32], x: &[f32]) -> [f32; SLAB] {
+    // SAFETY: `kernels` hands this function out only after detecting the features of `project_wide`.
+    unsafe { project_wide(matrix, x) }
+}
+
+fn scan(query: &ScanQuery, blocks: &[Block], terms: &[Terms], first: u32, out: &mut Vec<Candidate>) {
+    // SAFETY: `kernels` hands this function out only after detecting the features of `scan_wide`.
+    unsafe { scan_wide(query, blocks, terms, first, out) }
+}
+
+fn code_dot(codes: &RowCodes, weights: &[i8; SLAB]) -> i32 {
+    // SAFETY: `kernels` hands this function out only after detecting the features of `code_dot_wide`.
+    unsafe { code_dot_wide(codes, weights) }
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
+fn dot_wide(a: &[f32], b: &[f32]) -> f32 {
+    let (heads, tail) = a.as_chunks::<LANES>();
+    let (other_heads, other_tail) = b.as_chunks::<LANES>();
+    let (mut low, mut high) = (_mm512_setzero_ps(), _mm512_setzero_ps());
+    for (x, y) in heads.iter().zip(other_heads) {
+        // SAFETY: `x` and `y` are arrays of 32 floats, so both halves of 16 lie inside.
+        let (x0, x1, y0, y1) = unsafe {
+            (
+                _mm512_loadu_ps(x.as_ptr()),
+                _mm512_loadu_ps(x.as_ptr().add(16)),
+                _mm512_loadu_ps(y.as_ptr()),
+                _mm512_loadu_ps(y.as_ptr().add(16)),
+            )
+        };
+        low = _mm512_add_ps(low, _mm512_mul_ps(x0, y0));
+        high = _mm512_add_ps(high, _mm512_mul_ps(x1, y1));
+    }
+    let mut lanes = [0.0; LANES];
+    // SAFETY: `lanes` has room for 32 floats.
+    unsafe {
+        _mm512_storeu_ps(lanes.as_mut_ptr(), low);
+        _mm512_storeu_ps(lanes.as_mut_ptr().add(16), high);
+    }
+    add_tail(&mut lanes, tail, other_tail);
+    reduce(lanes)
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
+fn project_wide(matrix: &[f32], x: &[f32]) -> [f32; SLAB] {
+    scalar::project(matrix, x)
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
+fn scan_wide(query: &ScanQuery, blocks: &[Block], terms: &[Terms], first: u32, out: &mut Vec<Candidate>) {
+    let words: [__m512i; SLAB / 4] = std::array::from_fn(|word| {
+        let at = 4 * word;
+        _mm512_set1_epi32(i32::from_le_bytes(std::array::from_fn(|byte| query.weights[at + byte] as u8)))
+    });
+    let pair = (i32::from(query.error) << 16) | i32::from(query.residual as u16);
+    let pair = _mm512_set1_epi32(pair);
+    let limit = _mm512_set1_epi32(query.limit);
+    let low_half = _mm512_set1_epi8(15);
+    for (number, (block, terms)) in blocks.iter().zip(terms).enumerate() {
+        let (mut even, mut odd) = (_mm512_setzero_si512(), _mm512_setzero_si512());
+        for (j, line) in block.iter().enumerate() {
+            // SAFETY: a `Line` is 64 bytes, aligned to 64.
+            let codes = unsafe { _mm512_load_si512(line.0.as_ptr().cast()) };
+            let low = _mm512_and_si512(codes, low_half);
+            // The high halves stay where they are, sixteen times too large: one shift at the end undoes it for all lines.
+            let high = _mm512_andnot_si512(low_half, codes);
+            even = _mm512_dpbusd_epi32(even, low, words[2 * j]);
+            odd = _mm512_dpbusd_epi32(odd, high, words[2 * j + 1]);
+        }
+        let dots = _mm512_add_epi32(even, _mm512_srai_epi32::<4>(odd));
+        // SAFETY: `Terms` is 32 bytes, aligned to 32.
+        let bytes = unsafe { _mm256_load_si256(terms.0.as_ptr().cast()) };
+        let extra = _mm512_madd_epi16(_mm512_cvtepu8_epi16(bytes), pair);
+        let bound = _mm512_add_epi32(_mm512_slli_epi32::<FRACTION_BITS>(dots), extra);
+        let mask = _mm512_cmpge_epi32_mask(bound, limit);
+        if mask != 0 {
+            let mut lanes = [0_i32; BLOCK];
+            // SAFETY: `lanes` has room for 16 integers.
+            unsafe { _mm512_storeu_si512(lanes.as_mut_ptr().cast(), dots) };
+            collect(query, &lanes, terms, u32::from(mask), first + (number * BLOCK) as u32, out);
+        }
+    }
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
+fn code_dot_wide(codes: &RowCodes, weights: &[i8; SLAB]) -> i32 {
+    let low_half = _mm256_set1_epi8(15);
+    // SAFETY: `RowCodes` is 32 bytes, aligned to 32; `weights` is 64 bytes, read as two halves of 32.
+    let (bytes, first, second) = unsafe {
+        (
+            _mm256_load_si256(codes.0.as_ptr().cast()),
+            _mm256_loadu_si256(weights.as_ptr().cast()),
+            _mm256_loadu_si256(weights.as_ptr().add(SLAB / 2).cast()),
+        )
+    };
+    let low = _mm256_and_si256(bytes, low_half);
+    let high = _mm256_and_si256(_mm256_srli_epi16::<4>(bytes), low_half);
+    let sums = _mm256_dpbusd_epi32(_mm256_dpbusd_epi32(_mm256_setzero_si256(), low, first), high, second);
+    let sums = _mm_add_epi32(_mm256_castsi256_si128(sums), _mm256_extracti128_si256::<1>(sums));
+    let sums = _mm_add_epi32(sums, _mm_shuffle_epi32::<0b00_00_11_10>(sums));
+    let sums = _mm_add_epi32(sums, _mm_shuffle_epi32::<0b00_00_00_01>(sums));
+    _mm_cvtsi128_si32(sums)
+}

@@ -1,0 +1,149 @@
+//! Kernels, one set for each instruction set, and the choice between them.
+//!
+//! The choice is made once for the process: [`kernels`] hands out a table of functions, and a scan
+//! looks into it once, not once for each vector. `NEARHIT_ISA` (`scalar`, `avx2`, `avx512`, `neon`)
+//! overrides the choice, for tests, where the machine has that set.
+//!
+//! Every kernel returns the same bits on every instruction set: integer sums are exact, and float
+//! sums use 32 lanes, separate multiply and add, and one fixed reduction tree everywhere. So a
+//! similarity never depends on the machine that computed it.
+
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+mod scalar;
+
+use std::sync::LazyLock;
+
+/// Dimensions of one slab: what one projection and one integer scan cover.
+pub(crate) const SLAB: usize = 64;
+/// Vectors in one block of the transposed layout.
+pub(crate) const BLOCK: usize = 16;
+/// Cache lines of codes in one block: 16 vectors x 64 dimensions x 4 bits.
+pub(crate) const LINES: usize = BLOCK * SLAB / 2 / 64;
+/// Fixed-point fraction bits of the bound's float terms beside the integer dot product.
+pub(crate) const FRACTION_BITS: u32 = 6;
+
+/// One cache line of codes. Line `j` of a block holds for each of its 16 vectors four bytes; byte
+/// `b` holds dimension `8j + b` in its low and `8j + 4 + b` in its high half.
+#[derive(Debug, Clone, Copy)]
+#[repr(C, align(64))]
+pub(crate) struct Line(pub(crate) [u8; 64]);
+
+/// The codes of 16 vectors in one slab, transposed.
+pub(crate) type Block = [Line; LINES];
+
+/// Per-vector terms of the bound for one block: residual norm and coding error, interleaved.
+#[derive(Debug, Clone, Copy)]
+#[repr(C, align(32))]
+pub(crate) struct Terms(pub(crate) [u8; 2 * BLOCK]);
+
+/// The codes of one vector in one slab, row by row: byte `b` holds dimension `b` in its low and
+/// dimension `32 + b` in its high half.
+#[derive(Debug, Clone, Copy)]
+#[repr(C, align(32))]
+pub(crate) struct RowCodes(pub(crate) [u8; SLAB / 2]);
+
+/// A query prepared for [`Kernels::scan`]: a vector survives where
+/// `(sum of weight * code << FRACTION_BITS) + residual * t + error * e >= limit`.
+#[derive(Debug, Clone)]
+pub(crate) struct ScanQuery {
+    /// Weight of each dimension, in -127..=127.
+    pub(crate) weights: [i8; SLAB],
+    /// Weight of the residual norm.
+    pub(crate) residual: i16,
+    /// Weight of the coding error.
+    pub(crate) error: i16,
+    /// Least value that survives.
+    pub(crate) limit: i32,
+}
+
+/// A vector that [`Kernels::scan`] could not rule out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Candidate {
+    /// Row in the scanned segment.
+    pub(crate) row: u32,
+    /// Its bound without the residual term.
+    pub(crate) partial: i32,
+}
+
+/// Scans blocks with their terms; rows count from the number given.
+type Scan = fn(&ScanQuery, &[Block], &[Terms], u32, &mut Vec<Candidate>);
+
+/// The functions of one instruction set.
+#[derive(Debug)]
+pub(crate) struct Kernels {
+    /// Which one.
+    pub(crate) isa: Isa,
+    /// Inner product of two slices of equal length.
+    pub(crate) dot: fn(&[f32], &[f32]) -> f32,
+    /// `x` times a matrix of `x.len()` rows of [`SLAB`] values.
+    pub(crate) project: fn(&[f32], &[f32]) -> [f32; SLAB],
+    /// Appends what may reach the limit.
+    pub(crate) scan: Scan,
+    /// Inner product of row-wise codes with weights.
+    pub(crate) code_dot: fn(&RowCodes, &[i8; SLAB]) -> i32,
+}
+
+/// An instruction set with kernels of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Isa {
+    /// Portable code; the reference that the others are tested against.
+    Scalar,
+    /// 256-bit integer and float vectors.
+    Avx2,
+    /// 512-bit vectors with the byte dot product (VNNI).
+    Avx512,
+    /// 128-bit vectors of 64-bit ARM.
+    Neon,
+}
+
+impl Isa {
+    /// The name that `NEARHIT_ISA` takes.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Scalar => "scalar",
+            Self::Avx2 => "avx2",
+            Self::Avx512 => "avx512",
+            Self::Neon => "neon",
+        }
+    }
+}
+
+/// The kernels of an instruction set, if this machine has it.
+pub(crate) fn kernels_of(isa: Isa) -> Option<&'static Kernels> {
+    match isa {
+        Isa::Scalar => Some(&scalar::KERNELS),
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx2 => avx2::kernels(),
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx512 => avx512::kernels(),
+        #[cfg(not(target_arch = "x86_64"))]
+        Isa::Avx2 | Isa::Avx512 => None,
+        Isa::Neon => None,
+    }
+}
+
+/// The kernels of this process.
+pub(crate) fn kernels() -> &'static Kernels {
+    static CHOICE: LazyLock<&'static Kernels> = LazyLock::new(|| {
+        let best = [Isa::Avx512, Isa::Avx2, Isa::Neon].into_iter().find_map(kernels_of).unwrap_or(&scalar::KERNELS);
+        std::env::var("NEARHIT_ISA").map_or(best, |name| {
+            [Isa::Scalar, Isa::Avx2, Isa::Avx512, Isa::Neon]
+                .into_iter()
+                .find(|isa| isa.name() == name)
+                .and_then(kernels_of)
+                .unwrap_or(best)
+        })
+    });
+    *CHOICE
+}
+
+/// The instruction set in use.
+pub fn isa() -> Isa {
+    kernels().isa
+}
+
+#[cfg(test)]
+mod tests;

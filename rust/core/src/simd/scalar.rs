@@ -1,0 +1,104 @@
+//! The reference kernels: portable code that says what every other set must return, bit by bit.
+#![expect(clippy::inline_always, reason = "what is compiled for an instruction set must be inlined into its functions")]
+
+use super::{BLOCK, Block, Candidate, FRACTION_BITS, Isa, Kernels, RowCodes, SLAB, ScanQuery, Terms};
+
+pub(super) static KERNELS: Kernels = Kernels { isa: Isa::Scalar, dot, project, scan, code_dot };
+
+/// Lanes of the float sums.
+pub(super) const LANES: usize = 32;
+
+/// Adds up the lanes: halves onto each other until one is left.
+#[inline(always)]
+pub(super) fn reduce(mut lanes: [f32; LANES]) -> f32 {
+    let mut width = LANES;
+    while width > 1 {
+        width /= 2;
+        for lane in 0..width {
+            lanes[lane] += lanes[lane + width];
+        }
+    }
+    lanes[0]
+}
+
+/// Adds the products of a tail shorter than the lanes.
+#[inline(always)]
+pub(super) fn add_tail(lanes: &mut [f32; LANES], a: &[f32], b: &[f32]) {
+    for ((lane, x), y) in lanes.iter_mut().zip(a).zip(b) {
+        *lane += x * y;
+    }
+}
+
+fn dot(a: &[f32], b: &[f32]) -> f32 {
+    let mut lanes = [0.0; LANES];
+    let (heads, tail) = a.as_chunks::<LANES>();
+    let (other_heads, other_tail) = b.as_chunks::<LANES>();
+    for (x, y) in heads.iter().zip(other_heads) {
+        for lane in 0..LANES {
+            lanes[lane] += x[lane] * y[lane];
+        }
+    }
+    add_tail(&mut lanes, tail, other_tail);
+    reduce(lanes)
+}
+
+/// Shared by every set: the compiler turns it into the vectors of the set it is inlined into.
+#[inline(always)]
+pub(super) fn project(matrix: &[f32], x: &[f32]) -> [f32; SLAB] {
+    let mut sums = [0.0; SLAB];
+    for (row, value) in matrix.as_chunks::<SLAB>().0.iter().zip(x) {
+        for column in 0..SLAB {
+            sums[column] += row[column] * value;
+        }
+    }
+    sums
+}
+
+/// The survivors of one block, given the integer dot product of each vector.
+#[inline(always)]
+pub(super) fn collect(
+    query: &ScanQuery,
+    dots: &[i32; BLOCK],
+    terms: &Terms,
+    mut mask: u32,
+    first: u32,
+    out: &mut Vec<Candidate>,
+) {
+    while mask != 0 {
+        let lane = mask.trailing_zeros() as usize;
+        mask &= mask - 1;
+        let partial = (dots[lane] << FRACTION_BITS) + i32::from(query.error) * i32::from(terms.0[2 * lane + 1]);
+        out.push(Candidate { row: first + lane as u32, partial });
+    }
+}
+
+fn scan(query: &ScanQuery, blocks: &[Block], terms: &[Terms], first: u32, out: &mut Vec<Candidate>) {
+    for (number, (block, terms)) in blocks.iter().zip(terms).enumerate() {
+        let mut dots = [0_i32; BLOCK];
+        for (j, line) in block.iter().enumerate() {
+            for (byte, code) in line.0.iter().enumerate() {
+                let low = i32::from(query.weights[8 * j + byte % 4]) * i32::from(code & 15);
+                let high = i32::from(query.weights[8 * j + 4 + byte % 4]) * i32::from(code >> 4);
+                dots[byte / 4] += low + high;
+            }
+        }
+        let mut mask = 0;
+        for (lane, dot) in dots.iter().enumerate() {
+            let bound = (dot << FRACTION_BITS)
+                + i32::from(query.residual) * i32::from(terms.0[2 * lane])
+                + i32::from(query.error) * i32::from(terms.0[2 * lane + 1]);
+            mask |= u32::from(bound >= query.limit) << lane;
+        }
+        collect(query, &dots, terms, mask, first + (number * BLOCK) as u32, out);
+    }
+}
+
+fn code_dot(codes: &RowCodes, weights: &[i8; SLAB]) -> i32 {
+    let (low, high) = weights.split_at(SLAB / 2);
+    codes
+        .0
+        .iter()
+        .zip(low.iter().zip(high))
+        .map(|(code, (low, high))| i32::from(*low) * i32::from(code & 15) + i32::from(*high) * i32::from(code >> 4))
+        .sum()
+}

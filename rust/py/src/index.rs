@@ -1,0 +1,109 @@
+//! The vector index.
+
+use nearhit_core::codec::Basis;
+use nearhit_core::index::VectorIndex;
+use nearhit_core::simd;
+use pyo3::prelude::*;
+use pyo3::types::PyByteArray;
+use std::sync::Arc;
+
+use crate::error::CoreError;
+use crate::vectors::{Array, many, one};
+
+/// Vectors up to which a search takes about 20 µs: below, giving up the interpreter lock costs more than it
+/// brings.
+const QUICK_SEARCH: usize = 20_000;
+
+#[pyclass(frozen, subclass, name = "VectorIndex", module = "nearhit._core")]
+#[derive(Debug)]
+pub(crate) struct PyVectorIndex(VectorIndex);
+
+#[pymethods]
+impl PyVectorIndex {
+    #[new]
+    #[pyo3(signature = (dim, *, transform = None))]
+    fn new(dim: usize, transform: Option<&Bound<'_, PyAny>>) -> PyResult<Self> {
+        let basis = transform
+            .map(|rows| -> PyResult<_> {
+                let rows = Array::extract(rows)?;
+                let basis = Basis::from_rows(dim, &rows.values, &[]).map_err(CoreError)?;
+                Ok(Arc::new(basis))
+            })
+            .transpose()?;
+        Ok(Self(VectorIndex::with_basis(dim, basis).map_err(CoreError)?))
+    }
+
+    #[getter]
+    fn dim(&self) -> usize {
+        self.0.dim()
+    }
+
+    #[getter]
+    fn nbytes(&self) -> usize {
+        self.0.nbytes()
+    }
+
+    #[getter]
+    #[expect(clippy::unused_self, reason = "a property of every index of the process")]
+    fn isa(&self) -> &'static str {
+        simd::isa().name()
+    }
+
+    fn __len__(&self) -> usize {
+        self.0.len()
+    }
+
+    fn add(&self, vector: &Bound<'_, PyAny>) -> PyResult<u64> {
+        Ok(self.0.add(&one(vector)?).map_err(CoreError)?)
+    }
+
+    fn add_many<'py>(&self, py: Python<'py>, vectors: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+        let rows = many(vectors, self.0.dim())?;
+        let ids = py.detach(|| self.0.add_many(&rows)).map_err(CoreError)?;
+        numpy(py, "uint64", &ids.iter().flat_map(|id| id.to_ne_bytes()).collect::<Vec<_>>())
+    }
+
+    #[pyo3(signature = (id, /))]
+    fn remove(&self, id: u64) -> bool {
+        self.0.remove(id)
+    }
+
+    #[pyo3(signature = (vector, threshold = -1.0, k = 1))]
+    fn search(&self, vector: &Bound<'_, PyAny>, threshold: f32, k: usize) -> PyResult<Vec<(u64, f32)>> {
+        let query = one(vector)?;
+        let found = if self.0.len() < QUICK_SEARCH {
+            self.0.search(&query, threshold, k)
+        } else {
+            vector.py().detach(|| self.0.search(&query, threshold, k))
+        };
+        Ok(found.map_err(CoreError)?.into_iter().map(|neighbour| (neighbour.id, neighbour.similarity)).collect())
+    }
+
+    #[pyo3(signature = (vectors, threshold = -1.0, k = 1))]
+    fn search_many<'py>(
+        &self,
+        py: Python<'py>,
+        vectors: &Bound<'py, PyAny>,
+        threshold: f32,
+        k: usize,
+    ) -> PyResult<(Bound<'py, PyAny>, Bound<'py, PyAny>)> {
+        let queries = many(vectors, self.0.dim())?;
+        let found = py.detach(|| self.0.search_many(&queries, threshold, k)).map_err(CoreError)?;
+        let shape = (found.queries, k);
+        let ids: Vec<u8> = found.ids.iter().flat_map(|id| id.to_ne_bytes()).collect();
+        let scores: Vec<u8> = found.similarities.iter().flat_map(|score| score.to_ne_bytes()).collect();
+        Ok((
+            numpy(py, "int64", &ids)?.call_method1("reshape", (shape,))?,
+            numpy(py, "float32", &scores)?.call_method1("reshape", (shape,))?,
+        ))
+    }
+
+    fn __repr__(&self) -> String {
+        format!("VectorIndex(dim={}, len={}, isa={:?})", self.0.dim(), self.0.len(), simd::isa().name())
+    }
+}
+
+/// A writable numpy array that owns a copy of `bytes`.
+fn numpy<'py>(py: Python<'py>, dtype: &str, bytes: &[u8]) -> PyResult<Bound<'py, PyAny>> {
+    py.import("numpy")?.call_method1("frombuffer", (PyByteArray::new(py, bytes), dtype))
+}

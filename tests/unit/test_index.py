@@ -1,0 +1,150 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import nearhit
+from nearhit import VectorIndex
+
+
+def unit(matrix: np.ndarray) -> np.ndarray:
+    return matrix / np.linalg.norm(matrix, axis=-1, keepdims=True)
+
+
+@pytest.fixture(scope="module")
+def rows() -> np.ndarray:
+    """Vectors in groups of near-duplicates, as prompts are."""
+    rng = np.random.default_rng(7)
+    centres = rng.standard_normal((150, 96)) * np.exp(-np.arange(96) / 40)
+    spread = rng.uniform(0, 0.6, (3000, 1))
+    return unit(centres[rng.integers(0, 150, 3000)] + spread * rng.standard_normal((3000, 96))).astype(np.float32)
+
+
+def test_threshold_search_equals_brute_force(rows: np.ndarray) -> None:
+    index = VectorIndex(96)
+    ids = index.add_many(rows)
+    assert ids.dtype == np.uint64
+    assert len(index) == 3000
+    scores = rows @ rows[:40].T
+    for query, column in zip(rows[:40], scores.T, strict=True):
+        for threshold in (0.95, 0.9, 0.8):
+            found = index.search(query, threshold, k=3000)
+            assert [score for _, score in found] == sorted((score for _, score in found), reverse=True)
+            sure = set(ids[column >= threshold + 1e-6].tolist())
+            possible = set(ids[column >= threshold - 1e-6].tolist())
+            assert sure <= {id_ for id_, _ in found} <= possible
+            for id_, score in found:
+                assert score == pytest.approx(column[id_], abs=1e-6)
+
+
+def test_nearest_neighbours_equal_brute_force(rows: np.ndarray) -> None:
+    index = VectorIndex(96)
+    index.add_many(rows)
+    ids, scores = index.search_many(rows[:50], k=5)
+    assert ids.shape == scores.shape == (50, 5)
+    assert (ids.dtype, scores.dtype) == (np.int64, np.float32)
+    best = -np.sort(-(rows[:50] @ rows.T), axis=1)[:, :5]
+    np.testing.assert_allclose(scores, best, atol=1e-6)
+
+
+def test_search_many_marks_missing_places() -> None:
+    index = VectorIndex(2)
+    index.add([1, 0])
+    ids, scores = index.search_many([[1, 0], [0, 1]], threshold=0.5, k=2)
+    assert ids.tolist() == [[0, -1], [-1, -1]]
+    assert scores[0, 0] == 1.0
+
+
+@pytest.mark.parametrize(
+    "vector",
+    [
+        [3, 4],
+        (3.0, 4.0),
+        np.array([3, 4], dtype=np.int8),
+        np.array([3, 4], dtype=np.float16),
+        np.array([3, 4], dtype=np.float64),
+        np.array([3, 4], dtype=">f4"),
+        np.array([3, 0, 4, 0], dtype=np.float32)[::2],
+        np.array([4, 3], dtype=np.float32)[::-1],
+    ],
+)
+def test_converts_what_can_be_converted(vector: object) -> None:
+    index = VectorIndex(2)
+    index.add(vector)  # type: ignore[arg-type]
+    assert index.search([0.6, 0.8], 0.999999) == [(0, pytest.approx(1.0))]
+
+
+@pytest.mark.parametrize(
+    ("vector", "error", "names"),
+    [
+        ([1.0], nearhit.DimensionError, "1 dimensions, expected 2"),
+        ([[1.0, 2.0]], nearhit.DimensionError, "shape"),
+        ([np.nan, 1.0], nearhit.NotFiniteError, "NaN at position 0"),
+        ([1.0, np.inf], nearhit.NotFiniteError, "inf at position 1"),
+        ([1e300, 1.0], nearhit.NotFiniteError, "inf"),
+        ([0.0, 0.0], nearhit.ZeroVectorError, "zeros"),
+        (["a", "b"], nearhit.InputError, "dtype"),
+        (np.array([1 + 2j, 0]), nearhit.InputError, "complex"),
+        (None, nearhit.InputError, "object"),
+        ([[1.0], [1.0, 2.0]], nearhit.InputError, "list"),
+    ],
+)
+def test_refuses_by_name_and_stays_unchanged(vector: object, error: type[Exception], names: str) -> None:
+    index = VectorIndex(2)
+    index.add([1, 0])
+    with pytest.raises(error, match=names):
+        index.add(vector)  # type: ignore[arg-type]
+    with pytest.raises(error, match=names):
+        index.search(vector)  # type: ignore[arg-type]
+    assert len(index) == 1
+
+
+def test_add_many_is_all_or_nothing() -> None:
+    index = VectorIndex(2)
+    with pytest.raises(nearhit.ZeroVectorError):
+        index.add_many([[1.0, 2.0], [0.0, 0.0]])
+    with pytest.raises(nearhit.DimensionError):
+        index.add_many(np.ones((2, 3)))
+    with pytest.raises(nearhit.DimensionError):
+        index.add_many(np.ones(2))
+    assert len(index) == 0
+    assert index.add_many(np.ones((0, 2))).shape == (0,)
+
+
+@pytest.mark.parametrize("threshold", [1.1, -1.5, float("nan")])
+def test_refuses_thresholds_that_are_no_cosine(threshold: float) -> None:
+    with pytest.raises(nearhit.ThresholdError):
+        VectorIndex(2).search([1, 0], threshold)
+
+
+def test_refuses_no_neighbours_and_no_dimensions() -> None:
+    with pytest.raises(nearhit.OptionError, match="k=0"):
+        VectorIndex(2).search([1, 0], k=0)
+    with pytest.raises(nearhit.OptionError, match="dim=0"):
+        VectorIndex(0)
+
+
+def test_remove() -> None:
+    index = VectorIndex(2)
+    first, second = index.add([1, 0]), index.add([1, 0])
+    assert index.remove(first)
+    assert not index.remove(first)
+    assert not index.remove(2**63)
+    assert index.search([1, 0], k=5) == [(second, 1.0)]
+    assert len(index) == 1
+
+
+def test_an_empty_index_is_small_and_finds_nothing() -> None:
+    index = VectorIndex(384)
+    assert index.nbytes < 1024
+    assert index.search(np.ones(384)) == []
+
+
+def test_a_given_transform_changes_nothing_but_speed(rows: np.ndarray) -> None:
+    basis = np.linalg.eigh(rows.T @ rows)[1][:, ::-1].T
+    index = VectorIndex(96, transform=basis)
+    index.add_many(rows)
+    for query in rows[:20]:
+        assert max(score for _, score in index.search(query, 0.9)) == pytest.approx(1.0)
+    with pytest.raises(nearhit.OptionError, match="orthonormal"):
+        VectorIndex(96, transform=np.ones((2, 96)))
