@@ -27,7 +27,6 @@ _ACTIVATIONS = {
     "relu": "RELU",
     "silu": "SWISH",
 }
-_NO_LIMIT = 1_000_000_000  # tokenizers without a limit of their own write 1e30
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +65,9 @@ def read_settings(folder: Path, config: dict[str, Any]) -> EncoderSettings:
     modules = _json(folder / "modules.json")
     pooling: Literal["mean", "cls"] = "mean"
     normalise = modules is None
-    for module in modules if isinstance(modules, list) else []:
+    if modules is not None and not (isinstance(modules, list) and all(isinstance(module, dict) for module in modules)):
+        raise ModelFormatError(f"{folder / 'modules.json'} is no list of modules")
+    for module in modules or []:
         kind = str(module.get("type", "")).rpartition(".")[2]
         if kind == "Pooling":
             pooling = _pooling(folder / str(module.get("path", "")) / "config.json")
@@ -77,10 +78,9 @@ def read_settings(folder: Path, config: dict[str, Any]) -> EncoderSettings:
                 f"{folder / 'modules.json'} asks for module {kind!r}; supported: Transformer, Pooling, Normalize"
             )
     positions = _positive(config, "max_position_embeddings")
-    sentence = _json(folder / "sentence_bert_config.json") or {}
-    tokenizer = _json(folder / "tokenizer_config.json") or {}
-    asked = sentence.get("max_seq_length") or tokenizer.get("model_max_length") or positions
-    return EncoderSettings(pooling, normalise, int(min(asked, positions, _NO_LIMIT)))
+    limits = {"sentence_bert_config.json": "max_seq_length", "tokenizer_config.json": "model_max_length"}
+    asked = next((limit for name, key in limits.items() if (limit := _limit(folder / name, key))), positions)
+    return EncoderSettings(pooling, normalise, min(asked, positions))
 
 
 def build(folder: Path, config: dict[str, Any], vocabulary: list[str]) -> TransformerEncoderModelSpec:
@@ -175,6 +175,17 @@ def _pooling(path: Path) -> Literal["mean", "cls"]:
         case ["pooling_mode_cls_token"]:
             return "cls"
     raise ModelFormatError(f"{path} asks for {chosen or 'no pooling'}; only {' or '.join(_POOLING_MODES)} is supported")
+
+
+def _limit(path: Path, key: str) -> int | None:
+    """Reads a length limit; None where the file or the key is not there. Tokenizers without a limit write 1e30."""
+    config = _json(path)
+    value = config.get(key) if isinstance(config, dict) else None
+    if value is None:
+        return None
+    if not isinstance(value, int | float) or not value >= 1:
+        raise ModelFormatError(f"{path} has {key} = {value!r}, expected a positive number")
+    return int(value)
 
 
 def _positive(config: dict[str, Any], key: str) -> int:
