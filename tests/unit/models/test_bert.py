@@ -57,7 +57,7 @@ def test_vectors_match_an_independent_forward_pass(
 
 def test_the_default_model_matches_an_independent_forward_pass(minilm: Path, bert_forward: Any) -> None:
     embedder = CTranslate2Embedder(minilm, device="cpu", compute_type="float32")
-    texts = ["How do I reset my password?", "Die Würde des Menschen ist unantastbar.", "🙂 42", "a " * 300]
+    texts = ["How do I reset my password?", "Die Würde des Menschen ist unantastbar.", "🙂 42", "a " * 30]
     ids = [row.ids for row in embedder._tokeniser.encode_all(texts)]
     np.testing.assert_allclose(embedder.embed(texts), expected(minilm, bert_forward, ids, "mean"), atol=2e-5)
 

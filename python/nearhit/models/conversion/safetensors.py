@@ -8,6 +8,7 @@ used.
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -128,6 +129,6 @@ def _check(file: Path, name: str, entry: dict[str, Any], available: int) -> None
     dtype = _DTYPES.get(entry["dtype"])
     if dtype is None:
         return
-    expected = int(np.prod(entry["shape"], dtype=np.int64)) * np.dtype(dtype).itemsize
+    expected = math.prod(entry["shape"]) * np.dtype(dtype).itemsize
     if start < 0 or end - start != expected:
         raise ModelFormatError(f"{file}: tensor {name!r} has {end - start} bytes where its shape needs {expected}")
