@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import shutil
 import threading
+from contextlib import contextmanager
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from nearhit._errors import MissingDependencyError, ModelDownloadError, ModelFormatError
 from nearhit.models.files import STORAGE_ERRNOS, folder_size, require_space, storage_error, storage_errors
 from nearhit.models.source import SUFFIXES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from nearhit.models.progress import Progress
@@ -52,14 +53,15 @@ def take(name: str, work: Path, progress: Progress) -> tuple[Path, str]:
     destination = work / f"hub-{info.sha}"
     require_space(work, total)
     progress("download", 0, total)
-    _run(
-        lambda: huggingface_hub.snapshot_download(
-            name, revision=info.sha, allow_patterns=list(files), local_dir=destination, tqdm_class=_silent_bar()
-        ),
-        lambda: progress("download", min(folder_size(destination), total), total),
-        name,
-        work,
-    )
+
+    def download() -> None:
+        huggingface_hub.snapshot_download(name, revision=info.sha, allow_patterns=list(files), local_dir=destination)
+
+    def tick() -> None:
+        progress("download", min(folder_size(destination), total), total)
+
+    with _library_bars_off():
+        _run(download, tick, name, work)
     with storage_errors(destination):
         shutil.rmtree(destination / ".cache", ignore_errors=True)
         incomplete = [file for file in files if not (destination / file).is_file()]
@@ -129,15 +131,25 @@ def _failure(name: str, error: Exception, work: Path) -> Exception:
         return storage_error(error, work)
     reason = " ".join(str(error).split())[:300] or type(error).__name__
     return ModelDownloadError(
-        f"the hub could not be reached for {name}: {reason}; check the network and HF_ENDPOINT, "
+        f"downloading {name} from the hub failed: {reason}; check the network and HF_ENDPOINT, "
         "or give a folder that holds the model's files"
     )
 
 
-def _silent_bar() -> Any:
+@contextmanager
+def _library_bars_off() -> Iterator[None]:
     """The library's own bars off; progress is told in one place only."""
-    from huggingface_hub import utils  # noqa: PLC0415 - an optional dependency
+    from huggingface_hub.utils.tqdm import (  # noqa: PLC0415 - an optional dependency
+        are_progress_bars_disabled,
+        disable_progress_bars,
+        enable_progress_bars,
+    )
 
-    bar: type[Any] = vars(utils)["tqdm"]
-    silence = {"__init__": lambda self, *args, **kwargs: bar.__init__(self, *args, **{**kwargs, "disable": True})}
-    return type("Silent", (bar,), silence)
+    if are_progress_bars_disabled():
+        yield
+        return
+    disable_progress_bars()
+    try:
+        yield
+    finally:
+        enable_progress_bars()
