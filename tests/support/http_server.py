@@ -76,8 +76,7 @@ class Reply:
         with contextlib.suppress(ConnectionError):
             while await self.reader.read(1024):
                 pass
-        self.server.departures += 1
-        self.server.departed.set()
+        self.server.note_departure()
         self.keep_alive = False
 
 
@@ -92,7 +91,7 @@ class Server:
         requests: What came in.
         connections: Connections accepted so far.
         open: Connections open now.
-        departures: Clients seen going away by `Reply.client_gone`.
+        departures: Clients seen going away in the middle of an answer.
         departed: Set at the first of them.
         received: Set at the first request.
     """
@@ -123,6 +122,10 @@ class Server:
         self._queue.extend(handlers)
         return self
 
+    def note_departure(self) -> None:
+        self.departures += 1
+        self.departed.set()
+
     def _run(self, coroutine: Any) -> Any:
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(10)
 
@@ -142,7 +145,9 @@ class Server:
                 await handler(request, reply)
                 if not reply.keep_alive:
                     break
-        except (ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
+        except ConnectionError:
+            self.note_departure()
+        except (asyncio.IncompleteReadError, asyncio.CancelledError):
             pass
         finally:
             self.open -= 1
