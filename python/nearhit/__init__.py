@@ -40,11 +40,12 @@ from nearhit._errors import (
 
 if TYPE_CHECKING:
     from nearhit.router import AsyncRouter, Decision, Router, TierProfile
-    from nearhit.tiers import FunctionTier, OpenAITier
+    from nearhit.tiers import CTranslate2Tier, FunctionTier, OpenAITier
     from nearhit.trace import Trace
 
 __all__ = [
     "AsyncRouter",
+    "CTranslate2Tier",
     "ContextLengthError",
     "CorruptFileError",
     "DeadlineError",
@@ -87,6 +88,7 @@ __all__ = [
 
 _LAZY = {
     "AsyncRouter": "nearhit.router",
+    "CTranslate2Tier": "nearhit.tiers",
     "Decision": "nearhit.router",
     "Router": "nearhit.router",
     "TierProfile": "nearhit.router",

@@ -29,7 +29,8 @@ class Worker:
         self._loop = asyncio.get_running_loop()
         self._jobs: SimpleQueue[tuple[Callable[[], Any], asyncio.Future[Any] | None] | None] = SimpleQueue()
         context = contextvars.copy_context()
-        threading.Thread(target=context.run, args=(self._main,), name=name, daemon=True).start()
+        self._thread = threading.Thread(target=context.run, args=(self._main,), name=name, daemon=True)
+        self._thread.start()
 
     async def call(self, function: Callable[[], T]) -> T:
         """Runs a function in the thread and returns its result, or raises what it raised."""
@@ -42,6 +43,14 @@ class Worker:
         if last is not None:
             self._jobs.put((last, None))
         self._jobs.put(None)
+
+    def is_alive(self) -> bool:
+        """Whether the thread has not ended yet."""
+        return self._thread.is_alive()
+
+    def join(self, seconds: float) -> None:
+        """Waits until the thread has ended, or for so long."""
+        self._thread.join(seconds)
 
     def _main(self) -> None:
         while (job := self._jobs.get()) is not None:
