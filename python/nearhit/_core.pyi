@@ -1,4 +1,5 @@
 from collections.abc import Mapping, Sequence
+from os import PathLike
 from typing import Any, Self, final
 
 import numpy as np
@@ -203,3 +204,54 @@ class VectorIndex:
     def search_many(
         self, vectors: ArrayLike, threshold: float = -1.0, k: int = 1
     ) -> tuple[NDArray[np.int64], NDArray[np.float32]]: ...
+
+@final
+class NativeEncoder:
+    """A BERT encoder on the CPU in 8-bit integers. Safe to call from any number of threads; calls release the GIL.
+
+    Args:
+        config: hidden, heads, layers, intermediate, positions, vocabulary, max_length (integers), pooling ("mean" or
+            "cls") and epsilon.
+        tokeniser: clean_text, split_cjk, strip_accents, lowercase, max_word_chars, unknown, first, last (ids), special
+            (pairs of text and id) and tokens (the vocabulary in the order of its ids).
+        tensors: The model's float32 tensors by their names in BERT's own checkpoint.
+
+    Raises:
+        ModelFormatError: A tensor is missing, misshapen or not finite, or the kernels do not fit the architecture.
+    """
+
+    def __new__(
+        cls, config: Mapping[str, Any], tokeniser: Mapping[str, Any], tensors: dict[str, Any]
+    ) -> NativeEncoder: ...
+    @staticmethod
+    def load(path: str | PathLike[str]) -> NativeEncoder:
+        """Reads what `save` wrote.
+
+        Raises:
+            CorruptFileError: The file is damaged, or of another version.
+            StorageError: It cannot be read.
+        """
+
+    def save(self, path: str | PathLike[str]) -> None:
+        """Writes the packed model, whole or not at all.
+
+        Raises:
+            StorageError: The file system refused.
+        """
+
+    @property
+    def dim(self) -> int: ...
+    @property
+    def max_length(self) -> int: ...
+    @property
+    def isa(self) -> str: ...
+    def tokenise(self, text: str) -> tuple[list[int], bool]:
+        """Token ids of a text, special tokens included, and whether it was cut."""
+
+    def encode(self, texts: Sequence[str], threads: int = 1) -> tuple[bytearray, list[bool], list[int], float, float]:
+        """Unit vectors as native float32 bytes [n, dim], which texts were cut, their tokens, seconds of tokenising and of the forward pass.
+
+        Raises:
+            RequestError: A text holds a lone surrogate.
+            EmbeddingError: The model gave a vector without direction.
+        """

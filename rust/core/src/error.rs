@@ -61,6 +61,16 @@ pub enum Error {
         /// Its predicted seconds to the end of the answer.
         predicted: f64,
     },
+    /// A model that this engine cannot run.
+    ModelFormat {
+        /// What is missing, inconsistent or not supported.
+        reason: String,
+    },
+    /// A model gave something that is no unit vector.
+    Embedding {
+        /// What it gave, and for which text.
+        reason: String,
+    },
     /// A file that is damaged, or not one of ours.
     Corrupt {
         /// The file.
@@ -103,6 +113,8 @@ impl fmt::Display for Error {
                 "no tier has been fast enough for a deadline of {deadline} s: the nearest, {nearest}, needs about \
                  {predicted:.3} s; allow more time or add a faster tier"
             ),
+            Self::ModelFormat { reason } => write!(f, "the native engine cannot run this model: {reason}"),
+            Self::Embedding { reason } => write!(f, "embedding failed: {reason}"),
             Self::Corrupt { path, reason } => {
                 write!(
                     f,

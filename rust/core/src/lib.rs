@@ -5,6 +5,7 @@
 //! [`text`] canonical requests and lexical guards, [`route`] the choice of a model tier.
 
 pub mod codec;
+pub mod encode;
 mod error;
 pub mod index;
 pub mod route;

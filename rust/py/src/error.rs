@@ -26,6 +26,8 @@ impl From<CoreError> for PyErr {
             Error::InvalidOption { .. } => "OptionError",
             Error::NoTier { .. } => "NoTierError",
             Error::Deadline { .. } => "DeadlineError",
+            Error::ModelFormat { .. } => "ModelFormatError",
+            Error::Embedding { .. } => "EmbeddingError",
             Error::Corrupt { .. } => "CorruptFileError",
             Error::Io { .. } => "StorageError",
         };

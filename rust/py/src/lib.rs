@@ -1,6 +1,7 @@
 //! `nearhit._core`: arguments in, one call of the core, results out. No logic lives here.
 
 mod convert;
+mod encode;
 mod error;
 mod index;
 mod route;
@@ -14,6 +15,8 @@ use pyo3::prelude::*;
 mod _core {
     use super::{Bound, PyModule, PyModuleMethods, PyResult};
 
+    #[pymodule_export]
+    use super::encode::NativeEncoder;
     #[pymodule_export]
     use super::index::PyVectorIndex;
     #[pymodule_export]

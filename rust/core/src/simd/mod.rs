@@ -6,15 +6,21 @@
 //!
 //! Every kernel returns the same bits on every instruction set: integer sums are exact, and float
 //! sums use 32 lanes, separate multiply and add, and one fixed reduction tree everywhere. So a
-//! similarity never depends on the machine that computed it.
+//! similarity never depends on the machine that computed it. The encoder's kernels ([`gemm`], [`encode`]) sum
+//! integers exactly too, but their float parts fuse multiply and add where they can and may differ by rounding.
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+mod detected;
+pub(crate) mod encode;
+pub(crate) mod gemm;
 mod scalar;
 
 use std::sync::LazyLock;
+
+pub use detected::Detected;
 
 /// Dimensions of one slab: what one projection and one integer scan cover.
 pub(crate) const SLAB: usize = 64;
