@@ -32,6 +32,9 @@ def following(name: str) -> Iterator[Progress]:
     tasks: dict[str, TaskID] = {}
 
     def follow(stage: str, done: int, total: int, /) -> None:
+        if stage == "wait":
+            _output.note(f"waiting for another process that prepares {name}")
+            return
         in_bytes = stage in _IN_BYTES
         bar = bars[in_bytes]
         verb = _VERBS.get(stage, stage)

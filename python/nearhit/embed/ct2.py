@@ -96,7 +96,9 @@ class CTranslate2Embedder:
         self._workers = Replica(lambda: ThreadPoolExecutor(self._threads, thread_name_prefix="nearhit-embed"))
         self.dim = manifest.dim
         self.max_tokens = manifest.max_length
-        self.id = f"{manifest.name}@{manifest.content[:12]}/{self._encoder.get().compute_type}/{self._pooling}"
+        computed = self._encoder.get().compute_type
+        self._is_plain = self.device == "cpu" and not computed.endswith("float16")
+        self.id = _identity(manifest, computed)
 
     def __repr__(self) -> str:
         return f"CTranslate2Embedder({self.id!r}, device={self.device!r}, threads={self._threads})"
@@ -151,8 +153,8 @@ class CTranslate2Embedder:
         try:
             # Lists of ids and a StorageView made from them take the same time.
             state = self._encoder.get().forward_batch(ids).last_hidden_state
-            if self.device != "cpu":
-                state = _to_host(state)
+            if not self._is_plain:
+                state = state.to(ctranslate2.DataType.float32).to_device(ctranslate2.Device.cpu)
         except RuntimeError as error:
             raise EmbeddingError(f"{self.id} failed on {len(ids)} texts: {error}") from error
         hidden = np.asarray(state)  # on the CPU a view of CTranslate2's own memory, not a copy
@@ -185,8 +187,11 @@ def _batches(lengths: list[int]) -> list[list[int]]:
     return batches
 
 
-def _to_host(state: Any) -> Any:
-    return state.to(ctranslate2.DataType.float32).to_device(ctranslate2.Device.cpu)
+def _identity(manifest: models.Manifest, computed: str) -> str:
+    """Names everything that moves the vectors: model, converter, stored weights, type of the arithmetic, pooling."""
+    stored = manifest.quantization
+    arithmetic = computed if computed.startswith(stored) else f"{stored}-as-{computed}"
+    return f"{manifest.name}@{manifest.content[:12]}.{manifest.converter}/{arithmetic}/{manifest.pooling}"
 
 
 def _check(device: str, compute_type: str) -> tuple[Literal["cpu", "cuda"], str]:

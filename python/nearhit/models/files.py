@@ -12,9 +12,12 @@ from typing import TYPE_CHECKING
 
 from nearhit._errors import StorageError
 from nearhit.models.home import home
+from nearhit.models.progress import silent
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from nearhit.models.progress import Progress
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR)
@@ -66,7 +69,7 @@ def megabytes(size: int) -> str:
 
 
 @contextmanager
-def exclusive(name: str) -> Iterator[Path]:
+def exclusive(name: str, progress: Progress = silent) -> Iterator[Path]:
     """Holds the lock `name` of this nearhit home against other threads and processes.
 
     The operating system drops the lock with its process, so a killed holder blocks nobody; whatever lies in the
@@ -74,6 +77,7 @@ def exclusive(name: str) -> Iterator[Path]:
 
     Args:
         name: What is being made; one lock and one work folder each.
+        progress: Told "wait" once if another process holds the lock.
 
     Yields:
         A work folder for the holder alone, on the same disk as the result; removed at the end without an error.
@@ -81,14 +85,18 @@ def exclusive(name: str) -> Iterator[Path]:
     Raises:
         StorageError: The lock or the work folder cannot be made.
     """
-    from filelock import FileLock  # noqa: PLC0415 - kept out of `import nearhit`
+    from filelock import FileLock, Timeout  # noqa: PLC0415 - kept out of `import nearhit`
 
     lock = home() / "locks" / f"{name}.lock"
     work = home() / "partial" / name
     with storage_errors(lock):
         lock.parent.mkdir(parents=True, exist_ok=True)
         guard = FileLock(lock)
-        guard.acquire()
+        try:
+            guard.acquire(timeout=0)
+        except Timeout:
+            progress("wait", 0, 0)
+            guard.acquire()
     try:
         with storage_errors(work):
             work.mkdir(parents=True, exist_ok=True)

@@ -72,6 +72,7 @@ class Manifest:
             known = {f.name for f in fields(cls)}
             manifest = cls(**{key: value for key, value in raw.items() if key in known})
             object.__setattr__(manifest, "eos_tokens", tuple(manifest.eos_tokens))
+            manifest._check()
         except (ValueError, TypeError, AttributeError) as error:
             raise ModelFormatError(f"{path} cannot be read: {error}; convert the model again") from error
         for name, size in manifest.files.items():
@@ -81,6 +82,18 @@ class Manifest:
                 state = "is missing" if found is None else f"has {found} bytes instead of {size}"
                 raise ModelFormatError(f"{file} {state}; convert the model again")
         return manifest
+
+    def _check(self) -> None:
+        """Raises ValueError where a value is not what the rest of nearhit relies on."""
+        for name in ("max_length", "dim", "converter"):
+            value = getattr(self, name)
+            if type(value) is not int or value < 1:
+                raise ValueError(f"{name} = {value!r}")
+        for name, known in (("kind", ("encoder", "generator")), ("pooling", ("mean", "cls", None))):
+            if getattr(self, name) not in known:
+                raise ValueError(f"{name} = {getattr(self, name)!r}")
+        if not all(isinstance(text, str) for text in (self.name, self.quantization, self.content, *self.eos_tokens)):
+            raise ValueError("a name that is no text")
 
     def write(self, folder: Path) -> None:
         """Writes the manifest beside the finished files of a converted model, recording their sizes.

@@ -12,8 +12,10 @@ class Progress(Protocol):
     """
 
     def __call__(self, stage: str, done: int, total: int, /) -> None:
-        """Takes what is being done ("download", "copy", "convert") and how many of how many bytes or steps are done."""
-        ...
+        """Takes what is being done and how many of how many bytes (or steps, for "convert") are done.
+
+        Stages are "download", "copy" and "convert"; "wait" says once that another process is at it.
+        """
 
 
 def silent(_stage: str, _done: int, _total: int, /) -> None:

@@ -69,7 +69,7 @@ def fetch(model: str | Path, *, progress: Progress = silent) -> Path:
     folder = models_folder() / slug(name)
     if folder.is_dir():
         return folder
-    with exclusive(slug(name)) as work:
+    with exclusive(slug(name), progress) as work:
         if not folder.is_dir():
             made, origin = take(work, progress)
             write_record(made, name=name, origin=origin)
@@ -112,7 +112,7 @@ def converted(model: str | Path, quantization: Quantization = "int8", *, progres
     destination = converted_folder() / key
     if _is_complete(destination):
         return destination
-    with exclusive(key) as work:
+    with exclusive(key, progress) as work:
         if not _is_complete(destination):
             require_space(work, sum(file.stat().st_size for file in model_files(source.path)))
             made = work / "model"

@@ -22,6 +22,10 @@ from nearhit.models.files import exclusive, storage_errors
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+MANIFEST = (
+    '{{"name": "m", "kind": "{kind}", "architecture": "bert", "quantization": "int8", "content": "0", "max_length": 8,'
+    ' "dim": {dim}, "pooling": "{pooling}"}}'
+)
 PACKAGE = str(models.__path__[0]).rsplit("/nearhit/", 1)[0]
 
 
@@ -57,14 +61,21 @@ def test_changed_weights_make_a_new_conversion(home: Path, make_bert: Callable[.
 def test_a_converted_folder_is_used_as_it_is(home: Path, make_bert: Callable[..., Path], tmp_path: Path) -> None:
     out = models.convert(models.find(make_bert()), tmp_path / "out", "float32")
     assert models.converted(out) == out
-    embedder = CTranslate2Embedder(out, device="cpu")
-    assert embedder.id.startswith("tiny-bert@")
+    kept = CTranslate2Embedder(out, device="cpu", compute_type="float32")
+    quantised = CTranslate2Embedder(out, device="cpu", compute_type="int8")
+    assert kept.id.startswith("tiny-bert@")
+    assert kept.id.endswith("/float32/mean")
+    assert quantised.id.endswith("/float32-as-int8_float32/mean"), "other vectors, another id"
     assert not (home / "converted").exists()
 
 
 def test_processes_that_convert_together_convert_once(home: Path, make_bert: Callable[..., Path]) -> None:
     folder = str(make_bert())
-    script = "steps = []\nprint(models.converted(sys.argv[2], progress=lambda *s: steps.append(s)), len(steps))"
+    script = (
+        "steps = []\n"
+        "folder = models.converted(sys.argv[2], progress=lambda *step: steps.append(step[0]))\n"
+        "print(folder, steps.count('convert'))\n"
+    )
     started = [python(script, folder) for _ in range(4)]
     lines = [process.communicate(timeout=60)[0].split() for process in started]
     assert sorted(steps for _, steps in lines) == ["0", "0", "0", "4"]
@@ -110,7 +121,15 @@ def test_a_damaged_conversion_is_made_anew(home: Path, make_bert: Callable[..., 
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [("{", "cannot be read"), ("[]", "cannot be read"), ("{}", "cannot be read"), (None, "it has no nearhit.json")],
+    [
+        ("{", "cannot be read"),
+        ("[]", "cannot be read"),
+        ("{}", "cannot be read"),
+        (None, "it has no nearhit.json"),
+        (MANIFEST.format(kind="teapot", dim=32, pooling="mean"), "kind = 'teapot'"),
+        (MANIFEST.format(kind="encoder", dim=-1, pooling="mean"), "dim = -1"),
+        (MANIFEST.format(kind="encoder", dim=32, pooling="max"), "pooling = 'max'"),
+    ],
 )
 def test_a_manifest_that_cannot_be_read_is_named(tmp_path: Path, content: str | None, message: str) -> None:
     if content is not None:
