@@ -35,17 +35,22 @@ from nearhit._errors import (
     TierStatusError,
     TierTimeoutError,
     TierUnsupportedError,
+    TooLargeError,
     ZeroVectorError,
 )
 
 if TYPE_CHECKING:
+    from nearhit._core import Hit
+    from nearhit.cache import AsyncCache, Cache
     from nearhit.router import AsyncRouter, Decision, Router, TierProfile
     from nearhit.tiers import CTranslate2Tier, FunctionTier, OpenAITier
     from nearhit.trace import Trace
 
 __all__ = [
+    "AsyncCache",
     "AsyncRouter",
     "CTranslate2Tier",
+    "Cache",
     "ContextLengthError",
     "CorruptFileError",
     "DeadlineError",
@@ -55,6 +60,7 @@ __all__ = [
     "EmptyPromptError",
     "Error",
     "FunctionTier",
+    "Hit",
     "InputError",
     "MissingDependencyError",
     "ModelError",
@@ -80,6 +86,7 @@ __all__ = [
     "TierStatusError",
     "TierTimeoutError",
     "TierUnsupportedError",
+    "TooLargeError",
     "Trace",
     "VectorIndex",
     "ZeroVectorError",
@@ -93,7 +100,10 @@ _LAZY = {
     "Router": "nearhit.router",
     "TierProfile": "nearhit.router",
     "Trace": "nearhit.trace",
+    "AsyncCache": "nearhit.cache",
+    "Cache": "nearhit.cache",
     "FunctionTier": "nearhit.tiers",
+    "Hit": "nearhit._core",
     "OpenAITier": "nearhit.tiers",
 }
 """Names whose modules take longer to load than `import nearhit` may; they load with their first use."""

@@ -1,6 +1,6 @@
 from collections.abc import Mapping, Sequence
 from os import PathLike
-from typing import Any, Self, final
+from typing import Any, Literal, Self, final
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -255,3 +255,155 @@ class NativeEncoder:
             RequestError: A text holds a lone surrogate.
             EmbeddingError: The model gave a vector without direction.
         """
+
+@final
+class Request:
+    """A request in canonical form, ready to be looked up, embedded and stored.
+
+    Args:
+        prompt: A prompt, a conversation's messages, or the body of an OpenAI request.
+        scope: The caller's own scope: None, a string, or any JSON value.
+
+    Attributes:
+        fingerprint: 128 bits in hexadecimal: the id of the entry that answers exactly this request.
+        scope: 128 bits in hexadecimal for everything but the last user text.
+        text: The text that may be compared by meaning; None if only an equal request may be answered.
+        temperature: The sampling temperature the request states, if it does.
+    """
+
+    def __new__(
+        cls, prompt: str | Sequence[Mapping[str, Any]] | Mapping[str, Any], scope: Any = None, /
+    ) -> Request: ...
+    @staticmethod
+    def from_parts(fingerprint: str, scope: str, text: str | None, caller: Any, /) -> Request: ...
+    @property
+    def fingerprint(self) -> str: ...
+    @property
+    def scope(self) -> str: ...
+    @property
+    def text(self) -> str | None: ...
+    @property
+    def temperature(self) -> float | None: ...
+
+@final
+class Hit:
+    """An answer from the cache.
+
+    Attributes:
+        response: The answer as it was stored: str, bytes or a JSON value.
+        kind: "exact" for the very same request, "near" for another one that means the same.
+        similarity: Cosine of the two prompts; 1.0 for an exact hit.
+        confidence: Probability that the answer fits, where the policy estimates one; 1.0 for an exact hit, else None.
+        entry_id: Id of the entry: the fingerprint of the request that was stored.
+        age: Seconds since the entry was stored.
+        scope: The caller's own scope the entry was stored under; None for the shared one.
+        prompt: The text that was stored; None for an exact-only request.
+        model: Model that gave the answer, if stated.
+        tokens: Tokens of the prompt and of the answer, if stated.
+        sequence: Number of the store that made the entry.
+    """
+
+    @property
+    def response(self) -> Any: ...
+    @property
+    def kind(self) -> Literal["exact", "near"]: ...
+    @property
+    def similarity(self) -> float: ...
+    @property
+    def confidence(self) -> float | None: ...
+    @property
+    def entry_id(self) -> str: ...
+    @property
+    def age(self) -> float: ...
+    @property
+    def scope(self) -> Any: ...
+    @property
+    def prompt(self) -> str | None: ...
+    @property
+    def model(self) -> str | None: ...
+    @property
+    def tokens(self) -> tuple[int, int] | None: ...
+    @property
+    def sequence(self) -> int: ...
+
+@final
+class Near:
+    """What a near lookup found and where its time went."""
+
+    @property
+    def hit(self) -> Hit | None: ...
+    @property
+    def near_miss(self) -> dict[str, Any] | None: ...
+    @property
+    def search_seconds(self) -> float: ...
+    @property
+    def judge_seconds(self) -> float: ...
+
+@final
+class Entries:
+    """Entries on their way to Python, described one at a time."""
+
+    def __iter__(self) -> Entries: ...
+    def __next__(self) -> dict[str, Any]: ...
+
+@final
+class CacheCore:
+    """The cache engine under `nearhit.Cache`, which documents the options."""
+
+    def __new__(
+        cls,
+        *,
+        threshold: float,
+        policy: str,
+        max_entries: int | None,
+        max_bytes: int | None,
+        scope_bytes: int | None,
+        ttl: float | None,
+        embedder: tuple[str, int] | None,
+    ) -> CacheCore: ...
+    def find(
+        self, prompt: str | Sequence[Mapping[str, Any]] | Mapping[str, Any], scope: Any = None, /
+    ) -> Hit | Request:
+        """The exact hit, or the request that has none."""
+    def near(self, request: Request, vector: Any, threshold: float | None) -> Near:
+        """The near hit, or the best candidate that was refused."""
+    def candidates(self, request: Request, vector: Any, threshold: float | None, k: int) -> list[dict[str, Any]]:
+        """The `k` nearest entries of the request's scope, whatever their similarity."""
+    def peek(self, request: Request) -> Hit | None:
+        """The exact hit of a request, not counted as one."""
+    def peek_near(self, entry_id: str, similarity: float) -> Hit | None:
+        """The entry with this id as a near hit of the similarity given, not counted as one."""
+    def count_miss(self) -> None:
+        """Counts a lookup that found nothing."""
+    def threshold(self, given: float | None) -> float:
+        """Checks a per-call threshold and returns the one that counts."""
+    def store(
+        self,
+        request: Request,
+        response: Any,
+        *,
+        json: bool = False,
+        vector: Any = None,
+        ttl: float | None = None,
+        tags: Sequence[str] = ...,
+        cost: float | None = None,
+        model: str | None = None,
+        tokens: tuple[int, int] | None = None,
+        created: float | None = None,
+        expires: float | None = None,
+    ) -> str:
+        """Stores an answer; returns its entry id. With `created`, `expires` None means never."""
+    def feedback(self, hit: Hit, correct: bool) -> None:
+        """Takes a judgement of a hit."""
+    def entries(self) -> Entries:
+        """Every live entry as a dict, oldest first."""
+    def invalidate_id(self, entry_id: str, sequence: int | None = None, /) -> bool:
+        """Removes the entry with this id; with `sequence`, only if that store made it."""
+    def invalidate_tag(self, tag: str) -> int: ...
+    def invalidate_scope(self, scope: Any, /) -> int: ...
+    def invalidate_older_than(self, seconds: float) -> int: ...
+    def clear(self) -> int: ...
+    def stats(self) -> dict[str, Any]: ...
+    def validate(self) -> None:
+        """Checks the cache's own structures; raises AssertionError naming what does not agree."""
+    def __len__(self) -> int: ...

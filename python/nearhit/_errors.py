@@ -10,7 +10,8 @@ Every class derives from `Error`:
     │   ├── ThresholdError        similarity threshold outside [-1, 1]
     │   ├── EmptyPromptError      nothing to look up
     │   ├── RequestError          prompt or messages that cannot be read
-    │   └── OptionError           unknown option, or a value out of range
+    │   ├── OptionError           unknown option, or a value out of range
+    │   └── TooLargeError         an answer that would not fit into an empty cache
     ├── StorageError              the file system refused: no space, no permission
     │   └── CorruptFileError      a damaged file, or one that is not ours
     ├── MissingDependencyError (ImportError)   an extra is not installed
@@ -72,6 +73,10 @@ class RequestError(InputError):
 
 class OptionError(InputError):
     """An unknown option, or a value out of its range."""
+
+
+class TooLargeError(InputError):
+    """An answer takes more bytes than the whole cache, or its scope's quota, may hold."""
 
 
 class StorageError(Error):

@@ -71,6 +71,13 @@ pub enum Error {
         /// What it gave, and for which text.
         reason: String,
     },
+    /// An answer that would not fit into an empty cache.
+    TooLarge {
+        /// Bytes it takes.
+        bytes: usize,
+        /// The bound.
+        limit: usize,
+    },
     /// A file that is damaged, or not one of ours.
     Corrupt {
         /// The file.
@@ -115,6 +122,9 @@ impl fmt::Display for Error {
             ),
             Self::ModelFormat { reason } => write!(f, "the native engine cannot run this model: {reason}"),
             Self::Embedding { reason } => write!(f, "embedding failed: {reason}"),
+            Self::TooLarge { bytes, limit } => {
+                write!(f, "the entry takes {bytes} bytes and the bound is {limit}: raise max_bytes, or do not store it")
+            }
             Self::Corrupt { path, reason } => {
                 write!(
                     f,

@@ -4,6 +4,7 @@
 //! set, [`index`] the exact threshold search over them, [`cache`] the entries and their exact map,
 //! [`text`] canonical requests and lexical guards, [`route`] the choice of a model tier.
 
+pub mod cache;
 pub mod codec;
 pub mod encode;
 mod error;

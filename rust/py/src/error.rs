@@ -28,6 +28,7 @@ impl From<CoreError> for PyErr {
             Error::Deadline { .. } => "DeadlineError",
             Error::ModelFormat { .. } => "ModelFormatError",
             Error::Embedding { .. } => "EmbeddingError",
+            Error::TooLarge { .. } => "TooLargeError",
             Error::Corrupt { .. } => "CorruptFileError",
             Error::Io { .. } => "StorageError",
         };

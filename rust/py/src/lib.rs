@@ -1,5 +1,6 @@
 //! `nearhit._core`: arguments in, one call of the core, results out. No logic lives here.
 
+mod cache;
 mod convert;
 mod encode;
 mod error;
@@ -15,6 +16,8 @@ use pyo3::prelude::*;
 mod _core {
     use super::{Bound, PyModule, PyModuleMethods, PyResult};
 
+    #[pymodule_export]
+    use super::cache::{PyCache, PyEntries, PyHit, PyNear, PyRequest};
     #[pymodule_export]
     use super::encode::NativeEncoder;
     #[pymodule_export]

@@ -1,0 +1,113 @@
+"""The cache for asynchronous code: the same methods, awaitable; embedding runs off the event loop."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from nearhit._core import Hit
+from nearhit.cache._base import CacheBase, store_options
+from nearhit.cache._memoize import MemoizeMixin
+from nearhit.cache.portable import export, read
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from os import PathLike
+
+    from nearhit._types import Prompt
+    from nearhit.cache._records import Explanation, Lookup, Stats
+
+
+class AsyncCache(MemoizeMixin, CacheBase):
+    """`Cache` for asyncio: see there for the options and for what each method does.
+
+    Everything but embedding takes microseconds and runs in place; texts are embedded in a worker thread.
+
+    Example:
+        >>> import asyncio
+        >>> async def main() -> str:
+        ...     cache = AsyncCache()
+        ...     await cache.store("What is 2 + 2?", "4")
+        ...     hit = await cache.lookup("What is 2 + 2?")
+        ...     return hit.response
+        >>> asyncio.run(main())
+        '4'
+    """
+
+    @classmethod
+    def sharing(cls, cache: CacheBase) -> AsyncCache:
+        """An asynchronous face of an existing cache: both hold the same entries."""
+        face = cls.__new__(cls)
+        face.__dict__.update(cache.__dict__)
+        return face
+
+    async def lookup(
+        self, prompt: Prompt, *, scope: Any = None, threshold: float | None = None, vector: Any = None
+    ) -> Hit | None:
+        """See `Cache.lookup`."""
+        found = self._find(prompt, scope)
+        if isinstance(found, Hit):
+            if threshold is not None:
+                self._core.threshold(threshold)
+            return found
+        return (await self._await_plan(self._near(found, threshold, vector, {}))).hit
+
+    async def lookup_traced(
+        self, prompt: Prompt, *, scope: Any = None, threshold: float | None = None, vector: Any = None
+    ) -> Lookup:
+        """See `Cache.lookup_traced`."""
+        return await self._await_plan(self._lookup(prompt, scope, threshold, vector))
+
+    async def explain(
+        self, prompt: Prompt, *, scope: Any = None, threshold: float | None = None, vector: Any = None, k: int = 10
+    ) -> Explanation:
+        """See `Cache.explain`."""
+        return await self._await_plan(self._explain(prompt, scope, threshold, vector, k))
+
+    async def store(
+        self,
+        prompt: Prompt | Lookup,
+        response: Any,
+        *,
+        scope: Any = None,
+        ttl: float | None = None,
+        tags: Iterable[str] = (),
+        cost: float | None = None,
+        vector: Any = None,
+        model: str | None = None,
+        tokens: tuple[int, int] | None = None,
+    ) -> str:
+        """See `Cache.store`."""
+        options = store_options(ttl=ttl, tags=tags, cost=cost, model=model, tokens=tokens)
+        return await self._await_plan(self._store(prompt, response, scope, vector, options))
+
+    async def invalidate(
+        self,
+        *,
+        id: str | None = None,  # noqa: A002 - the name users know from everywhere else
+        tag: str | None = None,
+        scope: Any = None,
+        older_than: float | None = None,
+        prompt: Prompt | None = None,
+    ) -> int:
+        """See `Cache.invalidate`."""
+        return self._invalidate(id, tag, scope, older_than, prompt)
+
+    async def stats(self) -> Stats:
+        """See `Cache.stats`."""
+        return self._stats()
+
+    async def clear(self) -> None:
+        """See `Cache.clear`."""
+        self._core.clear()
+
+    async def feedback(self, hit: Hit, correct: bool) -> None:  # noqa: FBT001 - the contract's signature reads well
+        """See `Cache.feedback`."""
+        self._core.feedback(hit, correct)
+
+    async def export(self, path: str | PathLike[str]) -> int:
+        """See `Cache.export`."""
+        return export(self._core, path)
+
+    async def import_(self, path: str | PathLike[str]) -> int:
+        """See `Cache.import_`."""
+        return await self._await_plan(self._import(read(path)))

@@ -1,0 +1,217 @@
+"""What `Cache` and `AsyncCache` share: everything but who waits for the embedder.
+
+Each operation that may need a vector is a *plan*: a generator that yields texts to embed and is sent the results.
+One driver embeds in place, the other in a worker thread; the plan knows nothing of either.
+"""
+
+from __future__ import annotations
+
+from itertools import islice
+from time import perf_counter
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, TypeVar
+
+from nearhit._config import parse_bytes, parse_count, parse_seconds
+from nearhit._core import CacheCore, Hit, Request
+from nearhit._errors import OptionError
+from nearhit._types import Embedder
+from nearhit.cache._records import Candidate, Explanation, Lookup, Stats
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Iterable, Iterator, Mapping
+    from os import PathLike
+
+    from nearhit._types import Prompt
+    from nearhit.cache._embedding import Embedded
+    from nearhit.cache.portable import Record
+
+Policy: TypeAlias = Literal["static", "guarded", "verified"]
+T = TypeVar("T")
+Plan: TypeAlias = "Generator[list[str], list[Embedded], T]"
+
+_BATCH: Final = 64  # texts embedded at once by an import
+
+
+class CacheBase:
+    """State and plans of a cache; see `Cache` for the options."""
+
+    def __init__(
+        self,
+        embedder: Embedder | None = None,
+        *,
+        threshold: float = 0.9,
+        policy: Policy = "guarded",
+        max_entries: int | None = None,
+        max_bytes: int | str | None = "1GiB",
+        scope_bytes: int | str | None = None,
+        ttl: float | None = None,
+        path: str | PathLike[str] | None = None,
+        durability: Literal["async", "sync"] = "async",
+        backend: str | None = None,
+    ) -> None:
+        if embedder is not None and not isinstance(embedder, Embedder):
+            kind = type(embedder).__name__
+            raise OptionError(f"option embedder={kind} is not an embedder: it needs dim, id and embed(list[str])")
+        if durability not in ("async", "sync"):
+            raise OptionError(f'option durability={durability!r} is not valid: expected "async" or "sync"')
+        for name, value in (("path", path), ("backend", backend)):
+            if value is not None:
+                raise OptionError(f"option {name}={value!r} is not available in this version: leave it None")
+        self._embedder = embedder
+        self._core = CacheCore(
+            threshold=threshold,
+            policy=policy,
+            max_entries=parse_count("max_entries", max_entries),
+            max_bytes=parse_bytes("max_bytes", max_bytes),
+            scope_bytes=parse_bytes("scope_bytes", scope_bytes),
+            ttl=parse_seconds("ttl", ttl),
+            embedder=None if embedder is None else (embedder.id, embedder.dim),
+        )
+        self._find = self._core.find  # one attribute look-up less on the way of every hit
+
+    @property
+    def embedder(self) -> Embedder | None:
+        """The embedder, or None for a cache of exact hits and of vectors given by the caller."""
+        return self._embedder
+
+    def __len__(self) -> int:
+        return len(self._core)
+
+    def __repr__(self) -> str:
+        embedder = self._embedder.id if self._embedder else None
+        return f"<{type(self).__name__} {len(self)} entries, embedder={embedder!r}>"
+
+    def _lookup(self, prompt: Prompt, scope: Any, threshold: float | None, vector: Any) -> Plan[Lookup]:
+        started = perf_counter()
+        found = self._find(prompt, scope)
+        seconds = {"exact": perf_counter() - started}
+        if isinstance(found, Hit):
+            self._core.threshold(threshold)
+            return Lookup(found, Request(prompt, scope), seconds=seconds)
+        return (yield from self._near(found, threshold, vector, seconds))
+
+    def _near(self, request: Request, threshold: float | None, vector: Any, seconds: dict[str, float]) -> Plan[Lookup]:
+        """The part of a lookup after the exact map had nothing."""
+        self._core.threshold(threshold)
+        truncated = False
+        if vector is None and request.text is not None and self._embedder is not None:
+            ((vector, truncated, seconds["tokenise"], seconds["embed"]),) = yield [request.text]
+        if vector is None or truncated:
+            self._core.count_miss()
+            return Lookup(None, request, vector, truncated, seconds=seconds)
+        near = self._core.near(request, vector, threshold)
+        seconds["search"], seconds["guard"] = near.search_seconds, near.judge_seconds
+        if near.hit is None:
+            self._core.count_miss()
+        near_miss = None if near.near_miss is None else Candidate.of(near.near_miss)
+        return Lookup(near.hit, request, vector, truncated, near_miss, seconds)
+
+    def _explain(self, prompt: Prompt, scope: Any, threshold: float | None, vector: Any, k: int) -> Plan[Explanation]:
+        least = self._core.threshold(threshold)
+        request = Request(prompt, scope)
+        exact = self._core.peek(request)
+        truncated = False
+        if vector is None and request.text is not None and self._embedder is not None:
+            ((vector, truncated, _, _),) = yield [request.text]
+        candidates: tuple[Candidate, ...] = ()
+        if vector is not None and not truncated:
+            found = self._core.candidates(request, vector, threshold, parse_count("k", k) or 1)
+            candidates = tuple(Candidate.of(fields) for fields in found)
+        hit = exact
+        if hit is None:
+            accepted = next((one for one in candidates if one.accepted), None)
+            hit = None if accepted is None else self._core.peek_near(accepted.entry_id, accepted.similarity)
+        reason = _reason(request, exact, candidates, truncated=truncated, has_vector=vector is not None)
+        return Explanation(request.text, hit, candidates, least, reason)
+
+    def _store(
+        self, prompt: Prompt | Lookup, response: Any, scope: Any, vector: Any, options: Mapping[str, Any]
+    ) -> Plan[str]:
+        if isinstance(prompt, Lookup):
+            request, truncated = prompt.request, prompt.truncated
+            vector = prompt.vector if vector is None else vector
+        else:
+            request, truncated = Request(prompt, scope), False
+        if vector is None and not truncated and request.text is not None and self._embedder is not None:
+            ((vector, truncated, _, _),) = yield [request.text]
+        return self._core.store(request, response, vector=None if truncated else vector, **options)
+
+    def _invalidate(
+        self, entry_id: str | None, tag: str | None, scope: Any, older_than: float | None, prompt: Prompt | None
+    ) -> int:
+        given = [
+            name for name, value in (("id", entry_id), ("tag", tag), ("older_than", older_than)) if value is not None
+        ]
+        if prompt is not None:
+            given.append("prompt")
+        elif scope is not None:
+            given.append("scope")
+        if len(given) != 1:
+            chosen = ", ".join(given) or "nothing"
+            raise OptionError(f"invalidate takes exactly one of id, tag, scope, older_than and prompt, got {chosen}")
+        if entry_id is not None:
+            return int(self._core.invalidate_id(entry_id))
+        if tag is not None:
+            return self._core.invalidate_tag(tag)
+        if older_than is not None:
+            return self._core.invalidate_older_than(older_than)
+        if prompt is not None:
+            return int(self._core.invalidate_id(Request(prompt, scope).fingerprint))
+        return self._core.invalidate_scope(scope)
+
+    def _stats(self) -> Stats:
+        return Stats.of(self._core.stats())
+
+    def _import(self, records: Iterator[Record]) -> Plan[int]:
+        """Stores records in batches, so that the embedder sees many texts at once."""
+        count = 0
+        while batch := list(islice(records, _BATCH)):
+            texts = [record.request.text for record in batch if record.request.text is not None]
+            made = iter((yield texts) if texts and self._embedder is not None else [])
+            for record in batch:
+                found = None if record.request.text is None else next(made, None)
+                vector = None if found is None or found.truncated else found.vector
+                self._core.store(record.request, record.response, vector=vector, **record.options)
+                count += 1
+        return count
+
+
+def store_options(
+    *,
+    ttl: float | None = None,
+    tags: Iterable[str] = (),
+    cost: float | None = None,
+    model: str | None = None,
+    tokens: tuple[int, int] | None = None,
+) -> dict[str, Any]:
+    """Checks what a store may say about an answer.
+
+    Raises:
+        OptionError: A single string for `tags`, a `ttl` that is not positive, a cost that is not a number.
+    """
+    if isinstance(tags, str):
+        raise OptionError(f"option tags={tags!r} is not valid: expected a sequence of strings such as [{tags!r}]")
+    if cost is not None and not 0 <= cost < float("inf"):
+        raise OptionError(f"option cost={cost!r} is not valid: expected a number of at least 0")
+    return {"ttl": parse_seconds("ttl", ttl), "tags": list(tags), "cost": cost, "model": model, "tokens": tokens}
+
+
+def _reason(
+    request: Request, exact: Hit | None, candidates: tuple[Candidate, ...], *, truncated: bool, has_vector: bool
+) -> str:
+    accepted = next((one for one in candidates if one.accepted), None)
+    if exact is not None:
+        reason = "exact hit: the very same request was answered before"
+    elif request.text is None:
+        reason = "miss: the request has parts that cannot be compared by meaning, and no equal one was answered"
+    elif truncated:
+        reason = "miss: the prompt is longer than the embedder's window, so only an equal one could answer"
+    elif not has_vector:
+        reason = "miss: no equal request, and there is no embedder or vector to compare by meaning"
+    elif accepted is not None:
+        reason = f"near hit: similarity {accepted.similarity:.4f} to {accepted.prompt!r}"
+    elif candidates:
+        best = candidates[0]
+        reason = f"miss: the nearest entry, {best.prompt!r}, was refused: {'; '.join(best.reasons)}"
+    else:
+        reason = "miss: nothing was stored in this scope"
+    return reason

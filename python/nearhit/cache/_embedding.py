@@ -1,0 +1,73 @@
+"""One text to one checked vector, whatever the embedder."""
+
+from __future__ import annotations
+
+from time import perf_counter
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from nearhit._errors import EmbeddingError, Error
+from nearhit._types import DetailedEmbedder, Embeddings
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from nearhit._types import Embedder
+
+
+class Embedded(NamedTuple):
+    """A text's vector and what it took.
+
+    Attributes:
+        vector: float32 of shape [dim].
+        truncated: The text was longer than the embedder's window and was cut.
+        tokenise: Seconds spent on tokenising.
+        forward: Seconds spent in the model; for an embedder that does not tell, all of them.
+    """
+
+    vector: NDArray[np.float32]
+    truncated: bool
+    tokenise: float
+    forward: float
+
+
+def embed(embedder: Embedder, texts: Sequence[str]) -> list[Embedded]:
+    """Embeds texts and checks what comes back.
+
+    Args:
+        embedder: Any embedder; one with `encode` also tells which texts it cut.
+        texts: The texts.
+
+    Returns:
+        One result per text; the batch's times are shared out equally.
+
+    Raises:
+        EmbeddingError: The embedder failed, or returned vectors of another shape.
+    """
+    started = perf_counter()
+    try:
+        made = embedder.encode(list(texts)) if isinstance(embedder, DetailedEmbedder) else embedder.embed(list(texts))
+    except Error:
+        raise
+    except Exception as error:
+        raise EmbeddingError(f"embedder {embedder.id!r} failed: {type(error).__name__}: {error}") from error
+    elapsed = perf_counter() - started
+    if isinstance(made, Embeddings):
+        vectors, truncated = made.vectors, made.truncated
+        tokenise, forward = made.tokenise_seconds, made.forward_seconds
+    else:
+        vectors, truncated, tokenise, forward = made, np.zeros(len(texts), dtype=np.bool_), 0.0, elapsed
+    vectors = np.ascontiguousarray(vectors, dtype=np.float32)
+    if vectors.shape != (len(texts), embedder.dim) or len(truncated) != len(texts):
+        raise EmbeddingError(
+            f"embedder {embedder.id!r} returned vectors of shape {vectors.shape} for {len(texts)} texts, "
+            f"expected ({len(texts)}, {embedder.dim})"
+        )
+    share = len(texts) or 1
+    return [
+        Embedded(vector, bool(cut), tokenise / share, forward / share)
+        for vector, cut in zip(vectors, truncated, strict=True)
+    ]

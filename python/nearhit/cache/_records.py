@@ -1,0 +1,172 @@
+"""What the cache tells about a lookup and about itself. Times are seconds, similarities cosines in [-1, 1]."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from nearhit._core import Hit, Request
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """An entry that a near lookup looked at.
+
+    Attributes:
+        entry_id: The entry.
+        prompt: The text it answers.
+        similarity: Cosine of the two prompts.
+        accepted: Whether it may answer.
+        reasons: Why not, in words; empty if it may.
+        response: Its answer.
+        age: Seconds since it was stored.
+    """
+
+    entry_id: str
+    prompt: str
+    similarity: float
+    reasons: tuple[str, ...]
+    response: Any
+    age: float
+
+    @property
+    def accepted(self) -> bool:
+        """Whether it may answer."""
+        return not self.reasons
+
+    @classmethod
+    def of(cls, fields: Mapping[str, Any]) -> Candidate:
+        """From the core's description."""
+        return cls(**{**fields, "reasons": tuple(fields["reasons"])})
+
+
+@dataclass(frozen=True, slots=True)
+class Lookup:
+    """One lookup, with what the rest of the request can use again.
+
+    Pass it to `Cache.store` in place of the prompt, and nothing is hashed or embedded twice.
+
+    Attributes:
+        hit: The answer, or None.
+        request: The canonical request.
+        vector: The prompt's vector, if it was made or given; None after an exact hit or for an exact-only request.
+        truncated: The embedder cut the prompt, so that only an equal one may be answered.
+        near_miss: The best candidate that was near enough and was refused.
+        seconds: Time by stage: "exact", "tokenise", "embed", "search", "guard"; stages that did not run are absent.
+    """
+
+    hit: Hit | None
+    request: Request
+    vector: NDArray[np.float32] | None = None
+    truncated: bool = False
+    near_miss: Candidate | None = None
+    seconds: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """Why a request is or is not answered from the cache.
+
+    Attributes:
+        prompt: The text that may be compared by meaning; None if only an equal request may be answered.
+        hit: The answer a lookup would give now, or None.
+        candidates: The nearest entries of the scope, best first, whatever their similarity.
+        threshold: The least similarity that counted.
+        reason: The outcome in one sentence.
+    """
+
+    prompt: str | None
+    hit: Hit | None
+    candidates: tuple[Candidate, ...]
+    threshold: float
+    reason: str
+
+    @property
+    def near_miss(self) -> Candidate | None:
+        """The best candidate that was near enough and was refused."""
+        refused = (one for one in self.candidates if not one.accepted and one.similarity >= self.threshold)
+        return next(refused, None)
+
+
+@dataclass(frozen=True, slots=True)
+class ScopeStats:
+    """What one caller's scope holds, and its hits since it last was empty."""
+
+    scope: Any
+    entries: int
+    bytes: int
+    exact_hits: int
+    near_hits: int
+
+
+@dataclass(frozen=True, slots=True)
+class Stats:
+    """What a cache has done since it was made, and what it holds.
+
+    Attributes:
+        exact_hits: Lookups answered by an equal request.
+        near_hits: Lookups answered by a request that means the same.
+        misses: Lookups that found nothing.
+        near_misses: Misses among them that had a near candidate, which was refused.
+        stores: Answers stored.
+        replaced: Stores that replaced an answer to the same request.
+        evicted_bytes: Entries given up for `max_bytes`.
+        evicted_entries: Entries given up for `max_entries`.
+        evicted_quota: Entries given up for their scope's quota.
+        expired: Entries whose time was over.
+        invalidated: Entries removed on demand.
+        judged_correct: Hits that `feedback` called right.
+        judged_wrong: Hits that `feedback` called wrong.
+        entries: Entries held.
+        bytes: Bytes held, everything counted.
+        bytes_entries: Of these, entries: texts, answers, labels and their places in the maps.
+        bytes_vectors: Of these, vector indexes.
+        bytes_bookkeeping: Of these, queues, expiry and age order, tag lists.
+        scopes: Per caller's scope.
+    """
+
+    exact_hits: int
+    near_hits: int
+    misses: int
+    near_misses: int
+    stores: int
+    replaced: int
+    evicted_bytes: int
+    evicted_entries: int
+    evicted_quota: int
+    expired: int
+    invalidated: int
+    judged_correct: int
+    judged_wrong: int
+    entries: int
+    bytes: int
+    bytes_entries: int
+    bytes_vectors: int
+    bytes_bookkeeping: int
+    scopes: tuple[ScopeStats, ...]
+
+    @property
+    def hits(self) -> int:
+        """Exact and near hits."""
+        return self.exact_hits + self.near_hits
+
+    @property
+    def lookups(self) -> int:
+        """Hits and misses."""
+        return self.hits + self.misses
+
+    @property
+    def hit_rate(self) -> float:
+        """Hits by lookups; 0 before the first one."""
+        return self.hits / self.lookups if self.lookups else 0.0
+
+    @classmethod
+    def of(cls, fields: Mapping[str, Any]) -> Stats:
+        """From the core's figures."""
+        return cls(**{**fields, "scopes": tuple(ScopeStats(**scope) for scope in fields["scopes"])})

@@ -1,0 +1,177 @@
+"""The cache for synchronous code."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from nearhit._core import Hit
+from nearhit.cache._base import CacheBase, store_options
+from nearhit.cache._memoize import MemoizeMixin
+from nearhit.cache.portable import export, read
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from os import PathLike
+
+    from nearhit._types import Prompt
+    from nearhit.cache._records import Explanation, Lookup, Stats
+
+
+class Cache(MemoizeMixin, CacheBase):
+    """Answers requests that were answered before, and requests that mean the same.
+
+    Safe to use from many threads. Lookups take no lock.
+
+    Args:
+        embedder: Turns prompts into vectors; without one only equal requests hit, unless `vector=` is given.
+        threshold: Least cosine similarity of a near hit. A lookup may ask for more, never for less.
+        policy: "static" (the threshold alone) or "guarded" (and the lexical guards).
+        max_entries: Most entries held; None for no bound.
+        max_bytes: Most bytes held, everything counted: a number or a size like "512MiB"; None for no bound.
+        scope_bytes: Most bytes of one caller's scope, so that no tenant can flush the others.
+        ttl: Seconds an answer lives unless it says otherwise; a hit never extends it.
+        path: Not available yet.
+        durability: "async" or "sync"; counts with `path`.
+        backend: Not available yet.
+
+    Raises:
+        OptionError: An option that is unknown or out of range.
+        ThresholdError: A threshold outside [-1, 1].
+
+    Example:
+        >>> cache = Cache(max_bytes="64MiB", ttl=3600)
+        >>> entry_id = cache.store("What is 2 + 2?", "4", tags=["maths"])
+        >>> cache.lookup("What is 2 + 2?").response
+        '4'
+        >>> cache.invalidate(tag="maths")
+        1
+    """
+
+    def lookup(
+        self, prompt: Prompt, *, scope: Any = None, threshold: float | None = None, vector: Any = None
+    ) -> Hit | None:
+        """The answer to an equal request, else to the nearest one that may answer, else None.
+
+        Args:
+            prompt: A prompt, a conversation's messages, or the body of an OpenAI request.
+            scope: The caller's own scope (tenant, user...): a string or any JSON value. Scopes never see each other.
+            threshold: Least similarity for this lookup; counts only where it is stricter than the cache's.
+            vector: The prompt's vector, float32 of shape [dim], if the caller has it already.
+
+        Raises:
+            InputError: An empty prompt, a request that cannot be read, a bad threshold or vector.
+            EmbeddingError: The embedder failed.
+        """
+        found = self._find(prompt, scope)
+        if isinstance(found, Hit):
+            if threshold is not None:
+                self._core.threshold(threshold)
+            return found
+        return self._run_plan(self._near(found, threshold, vector, {})).hit
+
+    def lookup_traced(
+        self, prompt: Prompt, *, scope: Any = None, threshold: float | None = None, vector: Any = None
+    ) -> Lookup:
+        """Like `lookup`, with the request, its vector and the time of each stage."""
+        return self._run_plan(self._lookup(prompt, scope, threshold, vector))
+
+    def explain(
+        self, prompt: Prompt, *, scope: Any = None, threshold: float | None = None, vector: Any = None, k: int = 10
+    ) -> Explanation:
+        """What a lookup would do and why: every candidate with its similarity and the reasons against it.
+
+        Args:
+            prompt: As in `lookup`.
+            scope: As in `lookup`.
+            threshold: As in `lookup`.
+            vector: As in `lookup`.
+            k: Most candidates told.
+        """
+        return self._run_plan(self._explain(prompt, scope, threshold, vector, k))
+
+    def store(
+        self,
+        prompt: Prompt | Lookup,
+        response: Any,
+        *,
+        scope: Any = None,
+        ttl: float | None = None,
+        tags: Iterable[str] = (),
+        cost: float | None = None,
+        vector: Any = None,
+        model: str | None = None,
+        tokens: tuple[int, int] | None = None,
+    ) -> str:
+        """Stores an answer, in place of an earlier one to the same request.
+
+        Args:
+            prompt: As in `lookup`; or the `Lookup` that found nothing, which spares embedding again.
+            response: str, bytes, or a JSON value (its tuples come back as lists).
+            scope: As in `lookup`; not used with a `Lookup`, which has its own.
+            ttl: Seconds until the answer ends; None for the cache's default.
+            tags: Labels for `invalidate`.
+            cost: What the answer saves when it is found, in any one unit; dear answers are kept longer.
+            vector: As in `lookup`.
+            model: Model that gave the answer.
+            tokens: Tokens of the prompt and of the answer.
+
+        Returns:
+            The entry's id: the request's fingerprint.
+
+        Raises:
+            InputError: As in `lookup`; a response that is none of the three; one larger than the cache.
+            EmbeddingError: The embedder failed; nothing was stored.
+        """
+        options = store_options(ttl=ttl, tags=tags, cost=cost, model=model, tokens=tokens)
+        return self._run_plan(self._store(prompt, response, scope, vector, options))
+
+    def invalidate(
+        self,
+        *,
+        id: str | None = None,  # noqa: A002 - the name users know from everywhere else
+        tag: str | None = None,
+        scope: Any = None,
+        older_than: float | None = None,
+        prompt: Prompt | None = None,
+    ) -> int:
+        """Removes entries by exactly one of these; `scope` may accompany `prompt`.
+
+        Args:
+            id: The entry with this id.
+            tag: Every entry with this tag.
+            scope: Every entry of this caller's scope, whatever its system prompt or parameters.
+            older_than: Every entry made more than so many seconds ago.
+            prompt: The entry of exactly this request.
+
+        Returns:
+            How many were removed.
+        """
+        return self._invalidate(id, tag, scope, older_than, prompt)
+
+    def stats(self) -> Stats:
+        """What the cache has done so far, and what it holds."""
+        return self._stats()
+
+    def clear(self) -> None:
+        """Removes everything; readers see an empty cache from one moment to the next."""
+        self._core.clear()
+
+    def feedback(self, hit: Hit, correct: bool) -> None:  # noqa: FBT001 - the contract's signature reads well
+        """Says whether a hit was right.
+
+        A wrong near hit makes its entry exact-only: the answer may be right for its own prompt. A wrong exact hit
+        removes its entry. If the entry has been replaced since, its successor is left alone.
+        """
+        self._core.feedback(hit, correct)
+
+    def export(self, path: str | PathLike[str]) -> int:
+        """Writes every entry as one JSON line; see `nearhit.cache.portable` for the form. Returns how many."""
+        return export(self._core, path)
+
+    def import_(self, path: str | PathLike[str]) -> int:
+        """Reads entries that `export` wrote, and question/answer JSON lines or CSV. Returns how many.
+
+        Raises:
+            CorruptFileError: A line that cannot be read; the entries before it have been taken.
+        """
+        return self._run_plan(self._import(read(path)))

@@ -1,0 +1,191 @@
+//! The reading side: no lock, relaxed stores only.
+
+use super::clock::NEVER;
+use super::counters::Event;
+use super::entry::Entry;
+use super::options::{Policy, threshold};
+use super::partition::PartitionKey;
+use super::{Cache, NearKey};
+use crate::Result;
+use crate::index::Neighbour;
+use crate::text::canonical::{Fingerprint, ScopeId};
+use crate::text::guards::{self, Analysis};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+/// Candidates judged before a near lookup gives up. The guards refuse few, so the first or second answers.
+const CANDIDATES: usize = 16;
+
+/// How an answer was found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// The very same request.
+    Exact,
+    /// Another request that means the same.
+    Near,
+}
+
+/// An answer found.
+#[derive(Debug, Clone)]
+pub struct Hit {
+    /// The entry that answers.
+    pub entry: Arc<Entry>,
+    /// How it was found.
+    pub kind: Kind,
+    /// Cosine of the two prompts; 1 for an exact hit.
+    pub similarity: f32,
+}
+
+/// A question to the near tier.
+#[derive(Debug, Clone, Copy)]
+pub struct NearQuery<'a> {
+    /// What must match exactly.
+    pub scope: ScopeId,
+    /// The text, for the guards.
+    pub text: &'a str,
+    /// The text's vector.
+    pub vector: &'a [f32],
+    /// Least similarity for this lookup; only counts where it is stricter than the cache's own.
+    pub threshold: Option<f32>,
+}
+
+/// A candidate and what was thought of it.
+#[derive(Debug, Clone)]
+pub struct Candidate {
+    /// The entry.
+    pub entry: Arc<Entry>,
+    /// Cosine of the two prompts.
+    pub similarity: f32,
+    /// Why it may not answer; empty if it may.
+    pub reasons: Vec<String>,
+}
+
+/// What a near lookup found, and where its time went.
+#[derive(Debug, Clone, Default)]
+pub struct Near {
+    /// The answer, if there is one.
+    pub hit: Option<Hit>,
+    /// The best candidate that was near enough and was refused, if there was one.
+    pub near_miss: Option<Candidate>,
+    /// Time of the vector search.
+    pub search: Duration,
+    /// Time of judging the candidates.
+    pub judge: Duration,
+}
+
+impl Cache {
+    /// The entry of exactly this request. Takes no lock and waits for nobody.
+    pub fn lookup_exact(&self, fingerprint: Fingerprint) -> Option<Arc<Entry>> {
+        let found = {
+            let guard = self.entries.guard();
+            self.entries.get(&fingerprint, &guard).map(Arc::clone)
+        };
+        let entry = found?;
+        if !self.live(&entry) {
+            self.drop_expired(&entry);
+            return None;
+        }
+        entry.touch(self.options.clock.now());
+        self.counters.add(Event::ExactHit, 1);
+        entry.tenant.exact_hits.fetch_add(1, Ordering::Relaxed);
+        Some(entry)
+    }
+
+    /// The entry of this request without counting a hit.
+    pub fn peek(&self, fingerprint: Fingerprint) -> Option<Arc<Entry>> {
+        let guard = self.entries.guard();
+        self.entries.get(&fingerprint, &guard).filter(|entry| self.live(entry)).map(Arc::clone)
+    }
+
+    /// The nearest entry of the scope that may answer: candidates best first, each one judged.
+    pub fn lookup_near(&self, query: &NearQuery<'_>) -> Result<Near> {
+        let least = self.effective_threshold(query.threshold)?;
+        let started = Instant::now();
+        let (partition, neighbours) = self.neighbours(query, least, CANDIDATES)?;
+        let searched = Instant::now();
+        let mut near = Near { search: searched - started, ..Near::default() };
+        let text = Analysis::new(query.text);
+        for neighbour in neighbours {
+            let Some(candidate) = self.candidate(&text, partition, neighbour, least) else { continue };
+            if candidate.reasons.is_empty() {
+                candidate.entry.touch(self.options.clock.now());
+                candidate.entry.tenant.near_hits.fetch_add(1, Ordering::Relaxed);
+                near.hit = Some(Hit { entry: candidate.entry, kind: Kind::Near, similarity: candidate.similarity });
+                break;
+            }
+            near.near_miss.get_or_insert(candidate);
+        }
+        near.judge = searched.elapsed();
+        if near.hit.is_some() {
+            self.counters.add(Event::NearHit, 1);
+        } else if near.near_miss.is_some() {
+            self.counters.add(Event::NearMiss, 1);
+        }
+        Ok(near)
+    }
+
+    /// The `k` nearest entries of the scope at any similarity, each with the reasons against it.
+    pub fn candidates(&self, query: &NearQuery<'_>, k: usize) -> Result<Vec<Candidate>> {
+        let least = self.effective_threshold(query.threshold)?;
+        let (partition, neighbours) = self.neighbours(query, -1.0, k)?;
+        let text = Analysis::new(query.text);
+        Ok(neighbours.into_iter().filter_map(|found| self.candidate(&text, partition, found, least)).collect())
+    }
+
+    /// Counts a lookup that found nothing.
+    pub fn count_miss(&self) {
+        self.counters.add(Event::Miss, 1);
+    }
+
+    /// The stricter of the cache's threshold and one given for this call.
+    pub fn effective_threshold(&self, given: Option<f32>) -> Result<f32> {
+        given.map_or(Ok(self.options.threshold), |given| Ok(threshold(given)?.max(self.options.threshold)))
+    }
+
+    /// The scope's own vectors, and those of them that are near enough.
+    fn neighbours(&self, query: &NearQuery<'_>, least: f32, k: usize) -> Result<(u64, Vec<Neighbour>)> {
+        let Some(space) = self.space.get().copied() else { return Ok((0, Vec::new())) };
+        space.check(query.vector)?;
+        let key = PartitionKey { scope: query.scope, space };
+        let partition = {
+            let guard = self.partitions.guard();
+            self.partitions.get(&key, &guard).map(Arc::clone)
+        };
+        match partition {
+            Some(partition) => Ok((partition.number, partition.index.search(query.vector, least, k)?)),
+            None => Ok((0, Vec::new())),
+        }
+    }
+
+    /// The live entry behind a neighbour, confirmed by the exact map: an index may still know a vector whose
+    /// entry has just gone or been replaced.
+    fn candidate(&self, query: &Analysis<'_>, partition: u64, found: Neighbour, least: f32) -> Option<Candidate> {
+        let guard = self.entries.guard();
+        let entry = self.vectors.get(&NearKey { partition, vector: found.id }, &guard)?;
+        let current = self.entries.get(&entry.fingerprint, &guard)?;
+        if !Arc::ptr_eq(entry, current) || !self.live(entry) {
+            return None;
+        }
+        let reasons = self.judge(query, entry, found.similarity, least);
+        Some(Candidate { entry: Arc::clone(entry), similarity: found.similarity, reasons })
+    }
+
+    fn judge(&self, query: &Analysis<'_>, entry: &Entry, similarity: f32, least: f32) -> Vec<String> {
+        let mut reasons = Vec::new();
+        if similarity < least {
+            reasons.push(format!("similarity {similarity:.4} is below the threshold {least:.4}"));
+        }
+        if self.options.policy == Policy::Guarded {
+            let verdict = guards::compare(query, &Analysis::new(entry.text().unwrap_or_default()));
+            reasons.extend(verdict.reasons.iter().map(ToString::to_string));
+        }
+        reasons
+    }
+
+    /// Whether an entry may still be served.
+    pub(super) fn live(&self, entry: &Entry) -> bool {
+        entry.generation == self.generation.load(Ordering::Acquire)
+            && (entry.expires == NEVER || !entry.expired(self.options.clock.now()))
+    }
+}

@@ -1,0 +1,125 @@
+//! The cache: entries under an exact map and, per scope, a vector index.
+//!
+//! Readers take no lock: an exact hit is one probe of a concurrent map and one look at the generation; a near
+//! lookup searches the scope's own index and confirms what it finds in the same map. Writers take one lock,
+//! behind which the [`ledger`] keeps the eviction queues, the expiry order, the tags and the sums. Nothing
+//! runs in the background: eviction and expiry happen in bounded steps within the stores that need the room.
+//!
+//! ```
+//! use nearhit_core::cache::{Cache, NewEntry, Options, Payload};
+//! use nearhit_core::text::canonical::{Request, ScopeId};
+//!
+//! let cache = Cache::new(Options::default())?;
+//! let request = Request::from_prompt("How do I reset my password?", ScopeId::default())?;
+//! cache.store(&NewEntry::new(&request, Payload::text("Click on \"Forgot password\".")))?;
+//! let entry = cache.lookup_exact(request.fingerprint).expect("just stored");
+//! assert_eq!(entry.payload().data(), b"Click on \"Forgot password\".");
+//! # Ok::<(), nearhit_core::Error>(())
+//! ```
+
+mod bytes;
+mod clock;
+mod counters;
+mod entry;
+mod ghost;
+mod json;
+mod ledger;
+mod lookup;
+mod map;
+mod options;
+mod partition;
+mod payload;
+mod slab;
+mod space;
+mod stats;
+mod store;
+mod tenant;
+
+#[cfg(test)]
+mod tests;
+
+pub use clock::{Clock, Millis, NEVER};
+pub use entry::{Entry, Meta};
+pub use json::to_json;
+pub use lookup::{Candidate, Hit, Kind, Near, NearQuery};
+pub use options::{Options, Policy};
+pub use payload::{Form, Payload};
+pub use space::Space;
+pub use stats::{Bytes, Stats, TenantStats};
+pub use store::{Caller, NewEntry};
+pub use tenant::Tenant;
+
+use crate::Result;
+use crate::text::canonical::Fingerprint;
+use counters::Counters;
+use ledger::Ledger;
+use map::{Map, Maps};
+use partition::{Partition, PartitionKey};
+use std::sync::atomic::{AtomicU64, AtomicUsize};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+
+/// Names one vector among all partitions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+struct NearKey {
+    partition: u64,
+    vector: u64,
+}
+
+/// A cache, shared between threads by reference.
+#[derive(Debug)]
+pub struct Cache {
+    options: Options,
+    entries: Map<Fingerprint, Arc<Entry>>,
+    vectors: Map<NearKey, Arc<Entry>>,
+    partitions: Map<PartitionKey, Arc<Partition>>,
+    /// Raised by `clear`: entries of an earlier generation are gone, whatever map still holds them.
+    generation: AtomicU64,
+    sequence: AtomicU64,
+    index_bytes: AtomicUsize,
+    /// The embedder whose vectors are held; settled by the options or by the first vector stored.
+    space: OnceLock<Space>,
+    counters: Counters,
+    ledger: Mutex<Ledger>,
+}
+
+impl Cache {
+    /// An empty cache.
+    pub fn new(options: Options) -> Result<Self> {
+        options.check()?;
+        let space = options.space.map_or_else(OnceLock::new, OnceLock::from);
+        let maps = Maps::new();
+        Ok(Self {
+            options,
+            entries: maps.map(),
+            vectors: maps.map(),
+            partitions: maps.map(),
+            generation: AtomicU64::new(0),
+            sequence: AtomicU64::new(0),
+            index_bytes: AtomicUsize::new(0),
+            space,
+            counters: Counters::default(),
+            ledger: Mutex::default(),
+        })
+    }
+
+    /// The cache's bounds and defaults.
+    pub fn options(&self) -> &Options {
+        &self.options
+    }
+
+    /// Entries held, those included whose time is over and that have not been met yet.
+    pub fn len(&self) -> usize {
+        self.ledger().len()
+    }
+
+    /// Whether the cache holds nothing.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The writing side. A writer that panicked left the ledger between two statements, each of which keeps it
+    /// whole, so its successors may go on.
+    fn ledger(&self) -> MutexGuard<'_, Ledger> {
+        self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,141 @@
+//! What a cache has done and what it holds.
+
+use super::Cache;
+use super::counters::Event;
+use std::sync::atomic::Ordering;
+
+/// Bytes by part.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Bytes {
+    /// Entries: records, texts, responses, tags, and their places in the maps.
+    pub entries: usize,
+    /// Vector indexes.
+    pub vectors: usize,
+    /// Eviction queues, expiry and age order, tag lists, ghosts.
+    pub bookkeeping: usize,
+}
+
+impl Bytes {
+    /// All parts together: what `max_bytes` bounds.
+    pub fn total(&self) -> usize {
+        self.entries + self.vectors + self.bookkeeping
+    }
+}
+
+/// Figures of one caller's scope.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TenantStats {
+    /// The scope as it was given (JSON); `None` for the shared one.
+    pub label: Option<String>,
+    /// Entries held.
+    pub entries: usize,
+    /// Bytes held, vectors not counted.
+    pub bytes: usize,
+    /// Exact hits since the scope last was empty.
+    pub exact_hits: u64,
+    /// Near hits since the scope last was empty.
+    pub near_hits: u64,
+}
+
+/// Figures of a cache since it was made.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[expect(missing_docs, reason = "each name says it: events counted since the cache was made")]
+pub struct Stats {
+    pub exact_hits: u64,
+    pub near_hits: u64,
+    pub misses: u64,
+    /// Near lookups whose candidates were all refused; these count as misses too.
+    pub near_misses: u64,
+    pub stores: u64,
+    pub replaced: u64,
+    pub evicted_bytes: u64,
+    pub evicted_entries: u64,
+    pub evicted_quota: u64,
+    pub expired: u64,
+    pub invalidated: u64,
+    pub judged_correct: u64,
+    pub judged_wrong: u64,
+    /// Entries held.
+    pub entries: usize,
+    /// Bytes held, by part.
+    pub bytes: Bytes,
+    /// Scopes that hold entries.
+    pub tenants: Vec<TenantStats>,
+}
+
+impl Cache {
+    /// The figures now. Entries whose time is over leave first, so that they are not counted as held.
+    pub fn stats(&self) -> Stats {
+        self.sweep();
+        let get = |event| self.counters.get(event);
+        let ledger = self.ledger();
+        let bookkeeping = ledger.overhead();
+        let bytes = Bytes {
+            entries: ledger.bytes() - bookkeeping,
+            vectors: self.index_bytes.load(Ordering::Relaxed),
+            bookkeeping,
+        };
+        let tenants = ledger
+            .tenants()
+            .map(|tenant| TenantStats {
+                label: tenant.label().map(ToOwned::to_owned),
+                entries: tenant.entries(),
+                bytes: tenant.bytes(),
+                exact_hits: tenant.hits().0,
+                near_hits: tenant.hits().1,
+            })
+            .collect();
+        Stats {
+            exact_hits: get(Event::ExactHit),
+            near_hits: get(Event::NearHit),
+            misses: get(Event::Miss),
+            near_misses: get(Event::NearMiss),
+            stores: get(Event::Store),
+            replaced: get(Event::Replaced),
+            evicted_bytes: get(Event::EvictedBytes),
+            evicted_entries: get(Event::EvictedEntries),
+            evicted_quota: get(Event::EvictedQuota),
+            expired: get(Event::Expired),
+            invalidated: get(Event::Invalidated),
+            judged_correct: get(Event::JudgedCorrect),
+            judged_wrong: get(Event::JudgedWrong),
+            entries: ledger.len(),
+            bytes,
+            tenants,
+        }
+    }
+
+    /// Checks every structure against the others; says what does not agree. For tests: it looks at everything.
+    pub fn validate(&self) -> Result<(), String> {
+        let ledger = self.ledger();
+        ledger.validate()?;
+        let guard = self.entries.guard();
+        let mut vectors = 0;
+        for entry in ledger.entries() {
+            let mapped =
+                self.entries.get(&entry.fingerprint, &guard).is_some_and(|at| std::sync::Arc::ptr_eq(at, entry));
+            if !mapped {
+                return Err(format!("entry {} is not in the exact map", entry.fingerprint));
+            }
+            if let Some(at) = &entry.vector {
+                vectors += 1;
+                if self.vectors.get(&at.key(), &guard).is_none_or(|held| !std::sync::Arc::ptr_eq(held, entry)) {
+                    return Err(format!("the vector of entry {} leads elsewhere", entry.fingerprint));
+                }
+            }
+        }
+        let indexed: usize = self.partitions.values(&guard).map(|partition| partition.index.len()).sum();
+        let weighed: usize = self.partitions.values(&guard).map(|partition| partition.weight()).sum();
+        let counts = [self.entries.len(), self.vectors.len(), indexed, self.index_bytes.load(Ordering::Relaxed)];
+        if counts != [ledger.len(), vectors, vectors, weighed] {
+            return Err(format!(
+                "maps, vectors, index and index bytes {counts:?}, expected {:?}",
+                [ledger.len(), vectors, vectors, weighed]
+            ));
+        }
+        if self.partitions.values(&guard).any(|partition| partition.is_empty()) {
+            return Err("an empty partition was left behind".into());
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,377 @@
+//! The writing side: stores, evictions, invalidation.
+
+use super::clock::{Millis, NEVER, whole_millis};
+use super::counters::Event;
+use super::entry::{Entry, Meta, VectorAt};
+use super::ledger::Ledger;
+use super::lookup::Kind;
+use super::map::record_bytes;
+use super::partition::{Partition, PartitionKey};
+use super::payload::Payload;
+use super::{Cache, NearKey, Space};
+use crate::text::canonical::{Fingerprint, Request, ScopeId};
+use crate::{Error, Result};
+use std::sync::Arc;
+use std::sync::MutexGuard;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+/// Bytes of a vector in an index besides its values, until the index is asked: its cell and its reference counts.
+const VECTOR_OVERHEAD: usize = 40;
+
+/// Ended entries that one store takes out on its way.
+const EXPIRED_PER_STORE: usize = 16;
+
+/// The caller's own scope.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Caller<'a> {
+    /// Its id: [`ScopeId::of`] the scope given.
+    pub id: ScopeId,
+    /// The scope as it was given (JSON); `None` for the shared one.
+    pub label: Option<&'a str>,
+}
+
+/// An answer to store.
+#[derive(Debug, Clone)]
+pub struct NewEntry<'a> {
+    /// What it answers.
+    pub fingerprint: Fingerprint,
+    /// What must match exactly before it may answer another request.
+    pub scope: ScopeId,
+    /// The text that may be compared by meaning.
+    pub text: Option<&'a str>,
+    /// Whose it is.
+    pub caller: Caller<'a>,
+    /// The text's vector; `None` makes the entry exact-only.
+    pub vector: Option<&'a [f32]>,
+    /// The answer.
+    pub payload: Payload,
+    /// What is known about it.
+    pub meta: Meta,
+    /// Its life; `None` for the cache's default.
+    pub ttl: Option<Duration>,
+    /// When it ends, in place of `ttl`; [`NEVER`] is a choice too.
+    pub expires: Option<Millis>,
+    /// When it was made, if not now.
+    pub created: Option<Millis>,
+}
+
+impl<'a> NewEntry<'a> {
+    /// An answer to `request` for anybody, without a vector.
+    pub fn new(request: &'a Request<'_>, payload: Payload) -> Self {
+        Self {
+            fingerprint: request.fingerprint,
+            scope: request.scope,
+            text: request.text.as_deref(),
+            caller: Caller::default(),
+            vector: None,
+            payload,
+            meta: Meta::default(),
+            ttl: None,
+            expires: None,
+            created: None,
+        }
+    }
+}
+
+impl Cache {
+    /// Stores an answer, in place of an earlier one to the same request, and makes the room it needs.
+    ///
+    /// # Errors
+    /// A vector that the index refuses, and [`Error::TooLarge`] for an answer beyond `max_bytes` on its own.
+    pub fn store(&self, new: &NewEntry<'_>) -> Result<Arc<Entry>> {
+        self.store_in(&mut self.ledger(), new)
+    }
+
+    fn store_in(&self, ledger: &mut Ledger, new: &NewEntry<'_>) -> Result<Arc<Entry>> {
+        let now = self.options.clock.now();
+        let created = new.created.unwrap_or(now);
+        let lifetime = new.ttl.or(self.options.ttl);
+        let expires = new
+            .expires
+            .unwrap_or_else(|| lifetime.map_or(NEVER, |ttl| created.saturating_add(whole_millis(ttl)).min(NEVER - 1)));
+        for _ in 0..EXPIRED_PER_STORE {
+            let Some(slot) = ledger.expired(now) else { break };
+            self.evict(ledger, slot, Event::Expired);
+        }
+
+        let vector = match new.vector {
+            Some(vector) if new.text.is_some() => Some(self.add_vector(new.scope, vector)?),
+            _ => None,
+        };
+        let tenant = ledger.tenant(new.caller.id, new.caller.label);
+        let sequence = self.sequence.fetch_add(1, Ordering::Relaxed);
+        let generation = self.generation.load(Ordering::Relaxed); // only writers change it, and we hold their lock
+        let mut entry = Entry::new(
+            new.fingerprint,
+            new.scope,
+            tenant,
+            new.text.map(Into::into),
+            new.payload.clone(),
+            new.meta.clone(),
+            (created, expires),
+            (sequence, generation),
+            vector,
+        );
+        let charge = charge(&entry);
+        if let Err(error) = self.check_size(charge) {
+            self.remove_vector(&entry);
+            return Err(error);
+        }
+
+        let previous = {
+            let guard = self.entries.guard();
+            self.entries.get(&new.fingerprint, &guard).map(Arc::clone)
+        };
+        // A replaced entry leaves the books now and the map when its successor takes its place there.
+        let mut inherited = (0, false);
+        if let Some(previous) = previous.as_ref().filter(|previous| ledger.holds(previous)) {
+            inherited = (previous.credit.load(Ordering::Relaxed), ledger.in_main(previous.slot));
+            ledger.remove(previous.slot);
+            self.counters.add(Event::Replaced, 1);
+        }
+        let (credit, in_main) = inherited;
+        entry.set_value(ledger.boost(new.meta.cost, charge), credit);
+        entry.slot = ledger.slab.next_slot();
+        let entry = Arc::new(entry);
+        {
+            let guard = self.entries.guard();
+            if let Some(at) = &entry.vector {
+                self.vectors.insert(at.key(), Arc::clone(&entry), &guard);
+            }
+            self.entries.insert(entry.fingerprint, Arc::clone(&entry), &guard);
+        }
+        if let Some(previous) = &previous {
+            self.remove_vector(previous);
+        }
+        ledger.insert(&entry, charge, in_main);
+        self.make_room(ledger, &entry);
+        self.counters.add(Event::Store, 1);
+        Ok(entry)
+    }
+
+    /// Removes the entry with this id; with `sequence`, only if that very store made it.
+    pub fn invalidate(&self, id: Fingerprint, sequence: Option<u64>) -> bool {
+        let mut ledger = self.ledger();
+        let Some(entry) = self.peek(id).filter(|entry| sequence.is_none_or(|wanted| wanted == entry.sequence)) else {
+            return false;
+        };
+        self.evict(&mut ledger, entry.slot, Event::Invalidated);
+        true
+    }
+
+    /// Makes the entry that this very store made exact-only; `false` if it has gone or been replaced since.
+    pub fn demote(&self, id: Fingerprint, sequence: u64) -> Result<bool> {
+        let mut ledger = self.ledger();
+        let Some(entry) = self.peek(id).filter(|entry| entry.sequence == sequence && entry.vector.is_some()) else {
+            return Ok(false);
+        };
+        let bare = NewEntry {
+            fingerprint: id,
+            scope: entry.scope,
+            text: entry.text(),
+            caller: Caller { id: entry.tenant.id, label: entry.tenant() },
+            vector: None,
+            payload: entry.payload.clone(),
+            meta: entry.meta.clone(),
+            ttl: None,
+            expires: Some(entry.expires),
+            created: Some(entry.created),
+        };
+        self.store_in(&mut ledger, &bare)?;
+        Ok(true)
+    }
+
+    /// Takes a caller's judgement of a hit. A wrong near hit makes its entry exact-only, for the answer may be right
+    /// for its own prompt; a wrong exact hit removes it. An entry that has been replaced since is left alone.
+    pub fn feedback(&self, kind: Kind, id: Fingerprint, sequence: u64, correct: bool) -> Result<()> {
+        self.counters.add(if correct { Event::JudgedCorrect } else { Event::JudgedWrong }, 1);
+        match kind {
+            _ if correct => {}
+            Kind::Exact => drop(self.invalidate(id, Some(sequence))),
+            Kind::Near => drop(self.demote(id, sequence)?),
+        }
+        Ok(())
+    }
+
+    /// The entries now, oldest first.
+    pub fn snapshot(&self) -> Vec<Arc<Entry>> {
+        let now = self.options.clock.now();
+        self.ledger().entries().filter(|entry| !entry.expired(now)).map(Arc::clone).collect()
+    }
+
+    /// Removes every entry with this tag; returns how many.
+    pub fn invalidate_tag(&self, tag: &str) -> usize {
+        self.invalidate_while(|ledger| ledger.tagged(tag))
+    }
+
+    /// Removes every entry of this caller's scope; returns how many.
+    pub fn invalidate_caller(&self, id: ScopeId) -> usize {
+        self.invalidate_while(|ledger| ledger.of_tenant(id))
+    }
+
+    /// Removes every entry made more than `age` ago; returns how many.
+    pub fn invalidate_older_than(&self, age: Duration) -> usize {
+        let cutoff = self.options.clock.now().saturating_sub(whole_millis(age));
+        self.invalidate_while(|ledger| ledger.older_than(cutoff))
+    }
+
+    /// Removes everything. Readers see an empty cache from one moment to the next, whatever it held.
+    pub fn clear(&self) -> usize {
+        let mut ledger = self.ledger();
+        self.generation.fetch_add(1, Ordering::Release);
+        let removed = ledger.len();
+        let old = std::mem::take(&mut *ledger);
+        let guard = self.entries.guard();
+        self.entries.clear(&guard);
+        self.vectors.clear(&guard);
+        self.partitions.clear(&guard);
+        self.index_bytes.store(0, Ordering::Relaxed);
+        drop(ledger);
+        for entry in old.entries() {
+            entry.tenant.leave();
+        }
+        self.counters.add(Event::Invalidated, removed as u64);
+        removed
+    }
+
+    /// Takes out every entry whose time is over; returns how many.
+    pub fn sweep(&self) -> usize {
+        let now = self.options.clock.now();
+        let mut removed = 0;
+        loop {
+            let mut ledger = self.ledger(); // once per batch, so that stores get their turn in between
+            for _ in 0..EXPIRED_PER_STORE {
+                let Some(slot) = ledger.expired(now) else { return removed };
+                self.evict(&mut ledger, slot, Event::Expired);
+                removed += 1;
+            }
+        }
+    }
+
+    /// Takes an entry out that a reader found to be over, unless a writer is at work: a reader waits for nobody.
+    pub(super) fn drop_expired(&self, entry: &Arc<Entry>) {
+        if let Ok(mut ledger) = self.ledger.try_lock()
+            && entry.expired(self.options.clock.now())
+            && ledger.holds(entry)
+        {
+            self.evict(&mut ledger, entry.slot, Event::Expired);
+        }
+    }
+
+    fn invalidate_while(&self, next: impl Fn(&Ledger) -> Option<u32>) -> usize {
+        let mut removed = 0;
+        let mut ledger: MutexGuard<'_, Ledger> = self.ledger();
+        while let Some(slot) = next(&ledger) {
+            self.evict(&mut ledger, slot, Event::Invalidated);
+            removed += 1;
+        }
+        removed
+    }
+
+    fn check_size(&self, charge: usize) -> Result<()> {
+        let bound = [self.options.max_bytes, self.options.scope_bytes].into_iter().flatten().min();
+        match bound {
+            Some(limit) if charge > limit => Err(Error::TooLarge { bytes: charge, limit }),
+            _ => Ok(()),
+        }
+    }
+
+    /// Evicts until everything is within its bounds again, first the caller's quota, then the cache's own. The lock is
+    /// held, so that nobody sees the moment when `entry` is too much.
+    fn make_room(&self, ledger: &mut Ledger, entry: &Entry) {
+        let keep = entry.slot;
+        if let Some(quota) = self.options.scope_bytes {
+            while entry.tenant.bytes() > quota {
+                let Some(slot) = ledger.victim_of(entry.tenant.id, keep) else { break };
+                self.evict(ledger, slot, Event::EvictedQuota);
+            }
+        }
+        if let Some(most) = self.options.max_entries {
+            while ledger.len() > most {
+                let Some(slot) = ledger.victim(keep) else { break };
+                self.evict(ledger, slot, Event::EvictedEntries);
+            }
+        }
+        if let Some(most) = self.options.max_bytes {
+            while self.total_bytes(ledger) > most {
+                let Some(slot) = ledger.victim(keep) else { break };
+                self.evict(ledger, slot, Event::EvictedBytes);
+            }
+        }
+    }
+
+    /// Removes the entry of `slot` from everywhere.
+    fn evict(&self, ledger: &mut Ledger, slot: u32, why: Event) {
+        let Some(node) = ledger.remove(slot) else { return };
+        self.forget(&node.entry);
+        self.remove_vector(&node.entry);
+        self.counters.add(why, 1);
+    }
+
+    fn forget(&self, entry: &Entry) {
+        let guard = self.entries.guard();
+        self.entries.remove(&entry.fingerprint, &guard);
+    }
+
+    fn remove_vector(&self, entry: &Entry) {
+        let Some(at) = &entry.vector else { return };
+        {
+            let guard = self.entries.guard();
+            self.vectors.remove(&at.key(), &guard);
+        }
+        at.partition.remove(at.id);
+        self.weigh(&at.partition, 0);
+        self.drop_if_empty(&at.partition);
+    }
+
+    /// Adds a vector to its scope's index. Under the writer lock.
+    fn add_vector(&self, scope: ScopeId, vector: &[f32]) -> Result<VectorAt> {
+        let space = *self.space.get_or_init(|| Space::of("", vector.len()));
+        space.check(vector)?;
+        let partition = self.partition(PartitionKey { scope, space })?;
+        let added = partition.add(vector);
+        self.weigh(&partition, size_of_val(vector) + VECTOR_OVERHEAD);
+        self.drop_if_empty(&partition);
+        Ok(VectorAt { id: added?, partition })
+    }
+
+    /// The partition with this key, made on first use. Under the writer lock.
+    fn partition(&self, key: PartitionKey) -> Result<Arc<Partition>> {
+        let guard = self.partitions.guard();
+        if let Some(partition) = self.partitions.get(&key, &guard) {
+            return Ok(Arc::clone(partition));
+        }
+        let number = self.sequence.fetch_add(1, Ordering::Relaxed);
+        let partition = Arc::new(Partition::new(key, number)?);
+        self.partitions.insert(key, Arc::clone(&partition), &guard);
+        Ok(partition)
+    }
+
+    /// Brings the sum of the indexes' bytes up to date after a change of one of them.
+    fn weigh(&self, partition: &Partition, grown: usize) {
+        let (before, after) = partition.reweigh(grown);
+        self.index_bytes.fetch_add(after, Ordering::Relaxed);
+        self.index_bytes.fetch_sub(before, Ordering::Relaxed);
+    }
+
+    fn drop_if_empty(&self, partition: &Partition) {
+        if partition.is_empty() {
+            let guard = self.partitions.guard();
+            self.partitions.remove(&partition.key, &guard);
+            self.index_bytes.fetch_sub(partition.weight(), Ordering::Relaxed);
+        }
+    }
+
+    /// Everything that counts against `max_bytes`.
+    pub(super) fn total_bytes(&self, ledger: &Ledger) -> usize {
+        ledger.bytes() + self.index_bytes.load(Ordering::Relaxed)
+    }
+}
+
+/// Bytes an entry brings with it: itself and its records in the maps. Its vector is weighed with its index.
+fn charge(entry: &Entry) -> usize {
+    let exact = record_bytes(size_of::<(Fingerprint, Arc<Entry>)>());
+    let near = if entry.vector.is_some() { record_bytes(size_of::<(NearKey, Arc<Entry>)>()) } else { 0 };
+    entry.heap_bytes() + exact + near
+}

@@ -1,0 +1,590 @@
+//! The cache for Python: requests in, hits out.
+
+use crate::convert;
+use crate::error::CoreError;
+use crate::vectors;
+use nearhit_core::Error;
+use nearhit_core::cache::{
+    Cache, Caller, Candidate, Clock, Entry, Form, Hit, Kind, Meta, NEVER, NearQuery, NewEntry, Options, Payload,
+    Policy, Space, Stats, to_json,
+};
+use nearhit_core::text::canonical::{Fingerprint, Request, ScopeId};
+use nearhit_core::text::json::Value;
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyDict, PyString};
+use std::borrow::Cow;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+/// A request in canonical form, ready to be looked up, embedded and stored; see `_core.pyi`.
+#[pyclass(frozen, module = "nearhit._core", name = "Request")]
+pub(crate) struct PyRequest {
+    fingerprint: Fingerprint,
+    scope: ScopeId,
+    text: Option<String>,
+    temperature: Option<f64>,
+    caller: ScopeId,
+    label: Option<String>,
+}
+
+#[pymethods]
+impl PyRequest {
+    #[new]
+    #[pyo3(signature = (prompt, scope = None, /))]
+    fn new(prompt: &Bound<'_, PyAny>, scope: Option<&Bound<'_, PyAny>>) -> PyResult<Self> {
+        with_request(prompt, scope, |request, caller| Ok(own(request, caller)?))
+    }
+
+    /// A request of which only the hashes and the text are known: an exported entry's.
+    #[staticmethod]
+    #[pyo3(signature = (fingerprint, scope, text, caller, /))]
+    fn from_parts(
+        fingerprint: &str,
+        scope: &str,
+        text: Option<String>,
+        caller: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<Self> {
+        let (id, label) = self::caller(caller)?;
+        Ok(Self {
+            fingerprint: Fingerprint(hex("id", fingerprint)?),
+            scope: ScopeId(hex("scope_id", scope)?),
+            text,
+            temperature: None,
+            caller: id,
+            label: label.map(|value| to_json(&value)).transpose().map_err(CoreError)?,
+        })
+    }
+
+    #[getter]
+    fn fingerprint(&self) -> String {
+        self.fingerprint.to_string()
+    }
+
+    #[getter]
+    fn scope(&self) -> String {
+        self.scope.to_string()
+    }
+
+    #[getter]
+    fn text(&self) -> Option<&str> {
+        self.text.as_deref()
+    }
+
+    #[getter]
+    fn temperature(&self) -> Option<f64> {
+        self.temperature
+    }
+
+    fn __repr__(&self) -> String {
+        let text = self.text.as_deref().map_or_else(|| "None".into(), |text| format!("{text:?}"));
+        format!("Request(fingerprint='{}', text={text})", self.fingerprint)
+    }
+}
+
+impl PyRequest {
+    fn caller(&self) -> Caller<'_> {
+        Caller { id: self.caller, label: self.label.as_deref() }
+    }
+}
+
+/// An answer from the cache; see `_core.pyi`.
+#[pyclass(frozen, module = "nearhit._core", name = "Hit")]
+pub(crate) struct PyHit {
+    entry: Arc<Entry>,
+    kind: Kind,
+    similarity: f32,
+}
+
+impl From<Hit> for PyHit {
+    fn from(hit: Hit) -> Self {
+        Self { entry: hit.entry, kind: hit.kind, similarity: hit.similarity }
+    }
+}
+
+#[pymethods]
+impl PyHit {
+    #[getter]
+    fn response<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        response(py, self.entry.payload())
+    }
+
+    #[getter]
+    fn kind(&self) -> &'static str {
+        match self.kind {
+            Kind::Exact => "exact",
+            Kind::Near => "near",
+        }
+    }
+
+    #[getter]
+    fn similarity(&self) -> f64 {
+        f64::from(self.similarity)
+    }
+
+    /// No verifier has looked at a near hit yet, so only an exact one is certain.
+    #[getter]
+    fn confidence(&self) -> Option<f64> {
+        (self.kind == Kind::Exact).then_some(1.0)
+    }
+
+    #[getter]
+    fn entry_id(&self) -> String {
+        self.entry.id().to_string()
+    }
+
+    #[getter]
+    fn age(&self) -> f64 {
+        seconds_between(self.entry.created(), Clock::System.now())
+    }
+
+    #[getter]
+    fn scope<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        label(py, self.entry.tenant())
+    }
+
+    #[getter]
+    fn prompt(&self) -> Option<&str> {
+        self.entry.text()
+    }
+
+    #[getter]
+    fn model(&self) -> Option<&str> {
+        self.entry.meta().model.as_deref()
+    }
+
+    #[getter]
+    fn tokens(&self) -> Option<(u32, u32)> {
+        self.entry.meta().tokens
+    }
+
+    #[getter]
+    fn sequence(&self) -> u64 {
+        self.entry.sequence()
+    }
+
+    fn __repr__(&self, py: Python<'_>) -> PyResult<String> {
+        let response = self.response(py)?.repr()?.to_string();
+        let shown: String = response.chars().take(60).collect();
+        let cut = if shown.len() < response.len() { "..." } else { "" };
+        Ok(format!(
+            "Hit(kind='{}', similarity={:.4}, entry_id='{}', response={shown}{cut})",
+            self.kind(),
+            self.similarity,
+            self.entry.id()
+        ))
+    }
+}
+
+/// What a near lookup found and where its time went; see `_core.pyi`.
+#[pyclass(frozen, module = "nearhit._core", name = "Near", get_all)]
+#[derive(Default)]
+pub(crate) struct PyNear {
+    hit: Option<Py<PyHit>>,
+    near_miss: Option<Py<PyDict>>,
+    search_seconds: f64,
+    judge_seconds: f64,
+}
+
+/// The cache engine; see `_core.pyi`.
+#[pyclass(frozen, module = "nearhit._core", name = "CacheCore")]
+pub(crate) struct PyCache {
+    core: Cache,
+}
+
+#[pymethods]
+impl PyCache {
+    #[new]
+    #[pyo3(signature = (*, threshold, policy, max_entries, max_bytes, scope_bytes, ttl, embedder))]
+    fn new(
+        threshold: f64,
+        policy: &str,
+        max_entries: Option<usize>,
+        max_bytes: Option<usize>,
+        scope_bytes: Option<usize>,
+        ttl: Option<f64>,
+        embedder: Option<(String, usize)>,
+    ) -> PyResult<Self> {
+        let options = Options {
+            threshold: as_threshold(threshold)?,
+            space: embedder.map(|(id, dim)| Space::of(&id, dim)),
+            policy: Policy::parse(policy).map_err(CoreError)?,
+            max_entries,
+            max_bytes,
+            scope_bytes,
+            ttl: ttl.map(duration).transpose()?,
+            clock: Clock::System,
+        };
+        Ok(Self { core: Cache::new(options).map_err(CoreError)? })
+    }
+
+    /// The exact hit, or the request that has none.
+    #[pyo3(signature = (prompt, scope = None, /))]
+    fn find<'py>(
+        &self,
+        py: Python<'py>,
+        prompt: &Bound<'py, PyAny>,
+        scope: Option<&Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        with_request(prompt, scope, |request, caller| match self.core.lookup_exact(request.fingerprint) {
+            Some(entry) => Ok(Bound::new(py, PyHit { entry, kind: Kind::Exact, similarity: 1.0 })?.into_any()),
+            None => Ok(Bound::new(py, own(request, caller)?)?.into_any()),
+        })
+    }
+
+    /// The near hit, or the best candidate that was refused.
+    fn near(
+        &self,
+        py: Python<'_>,
+        request: &Bound<'_, PyRequest>,
+        vector: &Bound<'_, PyAny>,
+        threshold: Option<f64>,
+    ) -> PyResult<PyNear> {
+        let request = request.get();
+        let Some(text) = request.text.as_deref() else { return Ok(PyNear::default()) };
+        let vector = vectors::one(vector)?;
+        let query =
+            NearQuery { scope: request.scope, text, vector: &vector, threshold: optional_threshold(threshold)? };
+        let found = py.detach(|| self.core.lookup_near(&query)).map_err(CoreError)?;
+        Ok(PyNear {
+            hit: found.hit.map(|hit| Py::new(py, PyHit::from(hit))).transpose()?,
+            near_miss: found.near_miss.map(|candidate| describe(py, &candidate)).transpose()?.map(Bound::unbind),
+            search_seconds: found.search.as_secs_f64(),
+            judge_seconds: found.judge.as_secs_f64(),
+        })
+    }
+
+    /// The `k` nearest entries of the request's scope, whatever their similarity.
+    fn candidates<'py>(
+        &self,
+        py: Python<'py>,
+        request: &Bound<'py, PyRequest>,
+        vector: &Bound<'py, PyAny>,
+        threshold: Option<f64>,
+        k: usize,
+    ) -> PyResult<Vec<Bound<'py, PyDict>>> {
+        let request = request.get();
+        let Some(text) = request.text.as_deref() else { return Ok(Vec::new()) };
+        let vector = vectors::one(vector)?;
+        let query =
+            NearQuery { scope: request.scope, text, vector: &vector, threshold: optional_threshold(threshold)? };
+        let found = py.detach(|| self.core.candidates(&query, k)).map_err(CoreError)?;
+        found.iter().map(|candidate| describe(py, candidate)).collect()
+    }
+
+    /// The exact hit of a request, not counted as one.
+    fn peek(&self, request: &Bound<'_, PyRequest>) -> Option<PyHit> {
+        let entry = self.core.peek(request.get().fingerprint)?;
+        Some(PyHit { entry, kind: Kind::Exact, similarity: 1.0 })
+    }
+
+    /// The entry with this id as a near hit of the similarity given, not counted as one.
+    fn peek_near(&self, entry_id: &str, similarity: f32) -> PyResult<Option<PyHit>> {
+        let entry = self.core.peek(fingerprint(entry_id)?);
+        Ok(entry.map(|entry| PyHit { entry, kind: Kind::Near, similarity }))
+    }
+
+    /// Counts a lookup that found nothing.
+    fn count_miss(&self) {
+        self.core.count_miss();
+    }
+
+    /// Checks a per-call threshold and returns the one that counts.
+    fn threshold(&self, given: Option<f64>) -> PyResult<f64> {
+        Ok(f64::from(self.core.effective_threshold(optional_threshold(given)?).map_err(CoreError)?))
+    }
+
+    /// Stores an answer; returns its entry id.
+    #[expect(clippy::too_many_arguments, reason = "keyword arguments of the Python method")]
+    #[pyo3(signature = (request, response, *, json = false, vector = None, ttl = None, tags = Vec::new(), cost = None,
+                        model = None, tokens = None, created = None, expires = None))]
+    fn store(
+        &self,
+        request: &Bound<'_, PyRequest>,
+        response: &Bound<'_, PyAny>,
+        json: bool,
+        vector: Option<&Bound<'_, PyAny>>,
+        ttl: Option<f64>,
+        tags: Vec<String>,
+        cost: Option<f64>,
+        model: Option<String>,
+        tokens: Option<(u32, u32)>,
+        created: Option<f64>,
+        expires: Option<f64>,
+    ) -> PyResult<String> {
+        let request = request.get();
+        let vector = vector.map(vectors::one).transpose()?;
+        let new = NewEntry {
+            fingerprint: request.fingerprint,
+            scope: request.scope,
+            text: request.text.as_deref(),
+            caller: request.caller(),
+            vector: vector.as_deref(),
+            payload: payload(response, json)?,
+            meta: Meta { tags: tags.into_iter().map(Into::into).collect(), cost, model: model.map(Into::into), tokens },
+            ttl: ttl.map(duration).transpose()?,
+            // An exported entry states its end, which may be never; a fresh one has the life given or the default.
+            expires: created.map(|_| expires.map_or(NEVER, millis)),
+            created: created.map(millis),
+        };
+        Ok(self.core.store(&new).map_err(CoreError)?.id().to_string())
+    }
+
+    /// Takes a judgement of a hit: a wrong near hit makes its entry exact-only, a wrong exact one removes it.
+    fn feedback(&self, hit: &Bound<'_, PyHit>, correct: bool) -> PyResult<()> {
+        let hit = hit.get();
+        let (id, sequence) = (hit.entry.id(), hit.entry.sequence());
+        Ok(self.core.feedback(hit.kind, id, sequence, correct).map_err(CoreError)?)
+    }
+
+    /// Every live entry as a dict, oldest first.
+    fn entries(&self, py: Python<'_>) -> PyEntries {
+        PyEntries { entries: Mutex::new(py.detach(|| self.core.snapshot()).into_iter()) }
+    }
+
+    /// Removes the entry with this id; with `sequence`, only if that store made it.
+    #[pyo3(signature = (entry_id, sequence = None, /))]
+    fn invalidate_id(&self, entry_id: &str, sequence: Option<u64>) -> PyResult<bool> {
+        Ok(self.core.invalidate(fingerprint(entry_id)?, sequence))
+    }
+
+    fn invalidate_tag(&self, py: Python<'_>, tag: &str) -> usize {
+        py.detach(|| self.core.invalidate_tag(tag))
+    }
+
+    #[pyo3(signature = (scope, /))]
+    fn invalidate_scope(&self, py: Python<'_>, scope: Option<&Bound<'_, PyAny>>) -> PyResult<usize> {
+        let (id, _) = caller(scope)?;
+        Ok(py.detach(|| self.core.invalidate_caller(id)))
+    }
+
+    fn invalidate_older_than(&self, py: Python<'_>, seconds: f64) -> PyResult<usize> {
+        let age = age(seconds)?;
+        Ok(py.detach(|| self.core.invalidate_older_than(age)))
+    }
+
+    fn clear(&self, py: Python<'_>) -> usize {
+        py.detach(|| self.core.clear())
+    }
+
+    fn stats<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let stats = py.detach(|| self.core.stats());
+        describe_stats(py, &stats)
+    }
+
+    /// Checks the cache's own structures; raises `AssertionError` naming what does not agree.
+    fn validate(&self, py: Python<'_>) -> PyResult<()> {
+        py.detach(|| self.core.validate()).map_err(pyo3::exceptions::PyAssertionError::new_err)
+    }
+
+    fn __len__(&self) -> usize {
+        self.core.len()
+    }
+}
+
+/// Entries on their way to Python, described one at a time.
+#[pyclass(frozen, module = "nearhit._core", name = "Entries")]
+pub(crate) struct PyEntries {
+    entries: Mutex<std::vec::IntoIter<Arc<Entry>>>,
+}
+
+#[pymethods]
+impl PyEntries {
+    fn __iter__(slf: Py<Self>) -> Py<Self> {
+        slf
+    }
+
+    fn __next__<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyDict>>> {
+        let next = self.entries.lock().unwrap_or_else(PoisonError::into_inner).next();
+        next.map(|entry| describe_entry(py, &entry)).transpose()
+    }
+}
+
+/// Reads the caller's scope and the request, and hands both on; a plain prompt in the shared scope allocates nothing.
+fn with_request<T>(
+    prompt: &Bound<'_, PyAny>,
+    scope: Option<&Bound<'_, PyAny>>,
+    then: impl FnOnce(Request<'_>, (ScopeId, Option<Value>)) -> PyResult<T>,
+) -> PyResult<T> {
+    let caller = caller(scope)?;
+    if let Ok(prompt) = prompt.cast::<PyString>() {
+        let request = Request::from_prompt(convert::text(prompt)?, caller.0).map_err(CoreError)?;
+        return then(request, caller);
+    }
+    let value = convert::value(prompt)?;
+    let request = Request::from_value(&value, caller.0).map_err(CoreError)?;
+    then(request, caller)
+}
+
+fn caller(scope: Option<&Bound<'_, PyAny>>) -> PyResult<(ScopeId, Option<Value>)> {
+    let Some(scope) = scope else { return Ok((ScopeId::default(), None)) };
+    let value = convert::value(scope)?;
+    Ok((ScopeId::of(&value).map_err(CoreError)?, Some(value)))
+}
+
+fn own(request: Request<'_>, (caller, label): (ScopeId, Option<Value>)) -> Result<PyRequest, CoreError> {
+    Ok(PyRequest {
+        fingerprint: request.fingerprint,
+        scope: request.scope,
+        text: request.text.map(Cow::into_owned),
+        temperature: request.temperature,
+        caller,
+        label: label.map(|value| to_json(&value)).transpose()?,
+    })
+}
+
+fn payload(response: &Bound<'_, PyAny>, json: bool) -> PyResult<Payload> {
+    if let Ok(bytes) = response.cast::<PyBytes>() {
+        return Ok(Payload::new(Form::Bytes, bytes.as_bytes()));
+    }
+    if let Ok(text) = response.cast::<PyString>() {
+        let form = if json { Form::Json } else { Form::Text };
+        return Ok(Payload::new(form, convert::text(text)?.as_bytes()));
+    }
+    Ok(Payload::new(Form::Json, to_json(&convert::value(response)?).map_err(CoreError)?.into_bytes()))
+}
+
+fn response<'py>(py: Python<'py>, payload: &Payload) -> PyResult<Bound<'py, PyAny>> {
+    match payload.form() {
+        Form::Bytes => Ok(PyBytes::new(py, payload.data()).into_any()),
+        Form::Text => Ok(PyString::from_bytes(py, payload.data())?.into_any()),
+        Form::Json => loads(py, payload.data()),
+    }
+}
+
+fn label<'py>(py: Python<'py>, label: Option<&str>) -> PyResult<Bound<'py, PyAny>> {
+    label.map_or_else(|| Ok(py.None().into_bound(py)), |label| loads(py, label.as_bytes()))
+}
+
+fn loads<'py>(py: Python<'py>, json: &[u8]) -> PyResult<Bound<'py, PyAny>> {
+    py.import(pyo3::intern!(py, "json"))?.call_method1(pyo3::intern!(py, "loads"), (PyString::from_bytes(py, json)?,))
+}
+
+fn describe<'py>(py: Python<'py>, candidate: &Candidate) -> PyResult<Bound<'py, PyDict>> {
+    let entry = &candidate.entry;
+    let fields = PyDict::new(py);
+    fields.set_item("entry_id", entry.id().to_string())?;
+    fields.set_item("prompt", entry.text())?;
+    fields.set_item("similarity", f64::from(candidate.similarity))?;
+    fields.set_item("reasons", &candidate.reasons)?;
+    fields.set_item("response", response(py, entry.payload())?)?;
+    fields.set_item("age", seconds_between(entry.created(), Clock::System.now()))?;
+    Ok(fields)
+}
+
+fn describe_entry<'py>(py: Python<'py>, entry: &Entry) -> PyResult<Bound<'py, PyDict>> {
+    let form = match entry.payload().form() {
+        Form::Text => "text",
+        Form::Bytes => "bytes",
+        Form::Json => "json",
+    };
+    let meta = entry.meta();
+    let expires = (entry.expires() != NEVER).then(|| entry.expires() as f64 / 1e3);
+    let fields = PyDict::new(py);
+    fields.set_item("id", entry.id().to_string())?;
+    fields.set_item("scope_id", entry.scope().to_string())?;
+    fields.set_item("prompt", entry.text())?;
+    fields.set_item("scope", label(py, entry.tenant())?)?;
+    fields.set_item("response", response(py, entry.payload())?)?;
+    fields.set_item("form", form)?;
+    fields.set_item("tags", meta.tags.iter().map(AsRef::as_ref).collect::<Vec<&str>>())?;
+    fields.set_item("created", entry.created() as f64 / 1e3)?;
+    fields.set_item("expires", expires)?;
+    fields.set_item("cost", meta.cost)?;
+    fields.set_item("model", meta.model.as_deref())?;
+    fields.set_item("tokens", meta.tokens)?;
+    fields.set_item("hits", entry.hits())?;
+    Ok(fields)
+}
+
+fn describe_stats<'py>(py: Python<'py>, stats: &Stats) -> PyResult<Bound<'py, PyDict>> {
+    let fields = PyDict::new(py);
+    for (name, count) in [
+        ("exact_hits", stats.exact_hits),
+        ("near_hits", stats.near_hits),
+        ("misses", stats.misses),
+        ("near_misses", stats.near_misses),
+        ("stores", stats.stores),
+        ("replaced", stats.replaced),
+        ("evicted_bytes", stats.evicted_bytes),
+        ("evicted_entries", stats.evicted_entries),
+        ("evicted_quota", stats.evicted_quota),
+        ("expired", stats.expired),
+        ("invalidated", stats.invalidated),
+        ("judged_correct", stats.judged_correct),
+        ("judged_wrong", stats.judged_wrong),
+        ("entries", stats.entries as u64),
+        ("bytes", stats.bytes.total() as u64),
+        ("bytes_entries", stats.bytes.entries as u64),
+        ("bytes_vectors", stats.bytes.vectors as u64),
+        ("bytes_bookkeeping", stats.bytes.bookkeeping as u64),
+    ] {
+        fields.set_item(name, count)?;
+    }
+    let scopes = stats
+        .tenants
+        .iter()
+        .map(|tenant| {
+            let scope = PyDict::new(py);
+            scope.set_item("scope", label(py, tenant.label.as_deref())?)?;
+            scope.set_item("entries", tenant.entries)?;
+            scope.set_item("bytes", tenant.bytes)?;
+            scope.set_item("exact_hits", tenant.exact_hits)?;
+            scope.set_item("near_hits", tenant.near_hits)?;
+            Ok(scope)
+        })
+        .collect::<PyResult<Vec<_>>>()?;
+    fields.set_item("scopes", scopes)?;
+    Ok(fields)
+}
+
+fn fingerprint(id: &str) -> PyResult<Fingerprint> {
+    hex("id", id).map(Fingerprint)
+}
+
+fn hex(name: &'static str, digits: &str) -> PyResult<[u8; 16]> {
+    let mut bytes = [0; 16];
+    let parsed = digits.len() == 32
+        && digits.bytes().all(|digit| digit.is_ascii_hexdigit())
+        && bytes.iter_mut().enumerate().all(|(place, byte)| {
+            u8::from_str_radix(&digits[2 * place..2 * place + 2], 16).map(|value| *byte = value).is_ok()
+        });
+    if parsed {
+        return Ok(bytes);
+    }
+    let expected = "32 hexadecimal digits, as store() returns them".into();
+    Err(CoreError(Error::InvalidOption { name, value: format!("{digits:?}"), expected }).into())
+}
+
+fn as_threshold(value: f64) -> PyResult<f32> {
+    if (-1.0..=1.0).contains(&value) {
+        return Ok(value as f32);
+    }
+    Err(CoreError(Error::Threshold { value }).into())
+}
+
+fn optional_threshold(value: Option<f64>) -> PyResult<Option<f32>> {
+    value.map(as_threshold).transpose()
+}
+
+fn millis(seconds: f64) -> u64 {
+    (seconds * 1e3).round() as u64 // saturates: negative and NaN give 0
+}
+
+fn duration(seconds: f64) -> PyResult<Duration> {
+    match Duration::try_from_secs_f64(seconds) {
+        Ok(duration) if duration >= Duration::from_millis(1) => Ok(duration),
+        _ => Err(invalid("ttl", seconds, "seconds, at least 0.001")),
+    }
+}
+
+fn age(seconds: f64) -> PyResult<Duration> {
+    Duration::try_from_secs_f64(seconds).map_err(|_| invalid("older_than", seconds, "seconds, at least 0"))
+}
+
+fn invalid(name: &'static str, value: f64, expected: &str) -> PyErr {
+    CoreError(Error::InvalidOption { name, value: value.to_string(), expected: expected.into() }).into()
+}
+
+fn seconds_between(from: u64, to: u64) -> f64 {
+    if from == NEVER { 0.0 } else { to.saturating_sub(from) as f64 / 1e3 }
+}
