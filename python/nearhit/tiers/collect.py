@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from nearhit._types import Completion, Usage
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from nearhit._types import Chunk, Timings
 
 _REPLACED = frozenset({"id", "type", "index", "role", "name", "finish_reason"})
@@ -31,7 +32,7 @@ class Collector:
         self._reasoning: list[str] = []
         self._logprobs: list[float] = []
         self._calls: dict[int, dict[str, Any]] = {}
-        self._body: Mapping[str, Any] | None = None
+        self._body: dict[str, Any] | None = None
         self._choices: dict[int, dict[str, Any]] = {}
         self.finish_reason: str | None = None
         self.usage: Usage | None = None
@@ -60,25 +61,34 @@ class Collector:
             self._add_raw(chunk.raw)
 
     def _add_raw(self, event: Mapping[str, Any]) -> None:
-        said = {key: value for key, value in event.items() if value is not None and key != "choices"}
-        self._body = {**(self._body or {}), **said}
+        body = self._body
+        if body is None:
+            body = self._body = {}
+        for key, value in event.items():
+            if value is not None and key != "choices":
+                body[key] = value
         for choice in event.get("choices") or ():
-            if not isinstance(choice, Mapping):
-                continue
-            slot = self._choices.setdefault(choice.get("index", 0), {"index": choice.get("index", 0)})
-            for key, value in choice.items():
-                if key == "delta" and isinstance(value, Mapping):
-                    _merge(slot.setdefault("message", {}), value)
-                elif isinstance(value, Mapping) and key != "message":
-                    _merge(slot.setdefault(key, {}), value)
-                elif value is not None or key not in slot:
-                    slot[key] = value
+            if isinstance(choice, dict):
+                self._add_choice(choice)
+
+    def _add_choice(self, choice: dict[str, Any]) -> None:
+        index = choice.get("index", 0)
+        slot = self._choices.get(index)
+        if slot is None:
+            slot = self._choices[index] = {"index": index}
+        for key, value in choice.items():
+            if key == "delta" and isinstance(value, dict):
+                _merge(slot.setdefault("message", {}), value)
+            elif key == "logprobs" and isinstance(value, dict):
+                _merge(slot.setdefault(key, {}), value)
+            elif value is not None or key not in slot:
+                slot[key] = value
 
     def body(self) -> Mapping[str, Any] | None:
         """Returns the server's answer as it would have come without streaming; None if there was no server."""
         if self._body is None:
             return None
-        body = {**self._body, "choices": [self._choices[index] for index in sorted(self._choices)]}
+        body = {**self._body, "choices": [_plain(self._choices[index]) for index in sorted(self._choices)]}
         if body.get("object") == "chat.completion.chunk":
             body["object"] = "chat.completion"
             for choice in body["choices"]:
@@ -98,11 +108,15 @@ class Collector:
             timings=timings,
             tier=tier,
             model=model,
-            tool_calls=tuple(_without_index(self._calls[index]) for index in sorted(self._calls)),
+            tool_calls=tuple(_without_index(_plain(self._calls[index])) for index in sorted(self._calls)),
             raw=self.body(),
             reasoning="".join(self._reasoning),
             logprobs=tuple(self._logprobs),
         )
+
+
+class _Text(list[str]):
+    """The pieces of a text that is still growing; joined once, at the end."""
 
 
 def _without_index(call: Mapping[str, Any]) -> dict[str, Any]:
@@ -112,11 +126,15 @@ def _without_index(call: Mapping[str, Any]) -> dict[str, Any]:
 def _merge(into: dict[str, Any], delta: Mapping[str, Any]) -> None:
     """Adds a delta: texts are concatenated, lists joined by their elements' index, everything else replaced."""
     for key, value in delta.items():
-        if value is None:
+        if isinstance(value, str) and key not in _REPLACED:
+            known = into.get(key)
+            if isinstance(known, _Text):
+                known.append(value)
+            else:
+                into[key] = _Text((value,))
+        elif value is None:
             into.setdefault(key, None)
-        elif isinstance(value, str) and key not in _REPLACED:
-            into[key] = (into.get(key) or "") + value
-        elif isinstance(value, Mapping):
+        elif isinstance(value, dict):
             if not isinstance(into.get(key), dict):
                 into[key] = {}
             _merge(into[key], value)
@@ -130,13 +148,24 @@ def _merge(into: dict[str, Any], delta: Mapping[str, Any]) -> None:
 
 def _merge_list(into: list[Any], delta: list[Any]) -> None:
     for element in delta:
-        index = element.get("index") if isinstance(element, Mapping) else None
+        index = element.get("index") if isinstance(element, dict) else None
         known = next((e for e in into if index is not None and isinstance(e, dict) and e.get("index") == index), None)
         if known is not None:
             _merge(known, element)
-        elif isinstance(element, Mapping):
+        elif isinstance(element, dict):
             fresh: dict[str, Any] = {}
             _merge(fresh, element)
             into.append(fresh)
         else:
             into.append(element)
+
+
+def _plain(value: Any) -> Any:
+    """Returns a copy with every growing text joined."""
+    if isinstance(value, _Text):
+        return "".join(value)
+    if isinstance(value, dict):
+        return {key: _plain(entry) for key, entry in value.items()}
+    if isinstance(value, list):
+        return [_plain(entry) for entry in value]
+    return value

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 MAX_EVENT_BYTES = 32 * 1024 * 1024
 """An event that grows past this is an attack or a mistake."""
@@ -12,8 +12,7 @@ class SSEError(ValueError):
     """The bytes are not a stream of server-sent events."""
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
+class Event(NamedTuple):
     """One event.
 
     Attributes:
@@ -97,11 +96,15 @@ class SSEParser:
         if not line:
             return self._dispatch()
         self._grow(len(line))
-        field, _, value = line.partition(b":")
-        if field not in (b"data", b"event"):
-            return None
+        if line.startswith(b"data: "):  # all but every line that matters
+            field, value = b"data", line[6:]
+        else:
+            field, _, value = line.partition(b":")
+            value = value.removeprefix(b" ")
+            if field not in (b"data", b"event"):
+                return None
         try:
-            text = value.removeprefix(b" ").decode()
+            text = value.decode()
         except UnicodeDecodeError as error:
             raise SSEError(f"a line is not UTF-8: {line[:80]!r}") from error
         if field == b"data":

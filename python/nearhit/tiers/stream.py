@@ -10,9 +10,10 @@ from nearhit._errors import TierBusyError, TierError, TierTimeoutError
 from nearhit.tiers.collect import Collector
 from nearhit.tiers.limits import QueueFullError
 from nearhit.tiers.timing import Stopwatch, Timeouts
+from nearhit.tiers.watchdog import Watchdog
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Callable
+    from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 
     from nearhit._portal import Portal, PortalIterator
     from nearhit._types import Chunk, Completion, Timings
@@ -46,8 +47,8 @@ class AsyncTierStream:
     def __aiter__(self) -> Self:
         return self
 
-    async def __anext__(self) -> Chunk:
-        return await self._pieces.__anext__()
+    def __anext__(self) -> Awaitable[Chunk]:
+        return self._pieces.__anext__()
 
     async def aclose(self) -> None:
         """Ends the work below; a stream that has ended is left as it is."""
@@ -85,11 +86,12 @@ class AsyncTierStream:
         total = None if limits.total is None else loop.time() + limits.total
         await self._take_slot(total)
         watch.admitted()
+        dog = Watchdog()
         try:
             phase, limit = "first_token", limits.first_token
             due = None if limit is None else loop.time() + limit
             async with aclosing(self._open(watch)) as pieces:
-                while (chunk := await self._next(pieces, phase, due, total)) is not None:
+                while (chunk := await self._next(dog, pieces, phase, due, total)) is not None:
                     watch.piece(chunk)
                     self._collector.add(chunk)
                     yield chunk
@@ -99,6 +101,8 @@ class AsyncTierStream:
             watch.finish()
             self._ended = True
         finally:
+            dog.close()
+            watch.finish()
             tier.limiter.release()
 
     async def _take_slot(self, total: float | None) -> None:
@@ -119,20 +123,16 @@ class AsyncTierStream:
             ) from None
 
     async def _next(
-        self, pieces: AsyncIterator[Chunk], phase: str, due: float | None, total: float | None
+        self, dog: Watchdog, pieces: AsyncIterator[Chunk], phase: str, due: float | None, total: float | None
     ) -> Chunk | None:
         """Returns the next piece, or None at the end; raises where a limit passes."""
         if due is None or (total is not None and total < due):
             phase, due = "total", total
-        if due is None:
-            return await anext(pieces, None)
         try:
-            async with asyncio.timeout_at(due) as timer:
-                return await anext(pieces, None)
+            return await dog.wait(anext(pieces, None), due)
         except TimeoutError as error:
-            # A TimeoutError of the tier's own is not ours to explain.
-            if not timer.expired():
-                raise
+            if not dog.expired:
+                raise  # the tier's own, and not ours to explain
             raise self._late(phase) from error
 
     def _late(self, phase: str) -> TierTimeoutError:

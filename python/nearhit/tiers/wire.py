@@ -105,26 +105,32 @@ def _read_choice(choice: Mapping[str, Any], key: str, usage: Usage | None, event
     finish = choice.get("finish_reason")
     if finish is not None and not isinstance(finish, str):
         raise WireError(f"finish_reason is not a text: {finish!r}")
-    calls = said.get("tool_calls") or ()
-    if not isinstance(calls, list | tuple) or not all(isinstance(call, dict) for call in calls):
-        raise WireError(f"tool_calls is not a list of objects: {calls!r}")
+    # The servers that show their reasoning have not agreed on a name for it.
+    reasoning = said.get("reasoning_content") or said.get("reasoning")
     return Chunk(
         text=_text(said.get("content"), "content"),
         finish_reason=finish or None,
         usage=usage,
-        tool_calls=tuple(calls),
+        tool_calls=_calls(said.get("tool_calls")),
         raw=event,
-        # The servers that show their reasoning have not agreed on a name for it.
-        reasoning=_text(said.get("reasoning_content") or said.get("reasoning"), "reasoning"),
+        reasoning=_text(reasoning, "reasoning") if reasoning else "",
         logprobs=_logprobs(choice.get("logprobs")),
     )
 
 
+def _calls(calls: Any) -> tuple[Mapping[str, Any], ...]:
+    if not calls:
+        return ()
+    if not isinstance(calls, list) or not all(isinstance(call, dict) for call in calls):
+        raise WireError(f"tool_calls is not a list of objects: {calls!r}")
+    return tuple(calls)
+
+
 def _text(content: Any, name: str) -> str:
-    if content is None:
-        return ""
     if isinstance(content, str):
         return content
+    if content is None:
+        return ""
     if isinstance(content, list):  # some servers answer in parts
         parts = [part.get("text", "") for part in content if isinstance(part, dict)]
         if all(isinstance(part, str) for part in parts):
@@ -133,6 +139,8 @@ def _text(content: Any, name: str) -> str:
 
 
 def _logprobs(value: Any) -> tuple[float, ...]:
+    if value is None:
+        return ()
     content = value.get("content") if isinstance(value, dict) else None
     if not isinstance(content, list):
         return ()
