@@ -94,7 +94,7 @@ def converted(model: str | Path, quantization: Quantization = "int8", *, progres
     Raises:
         ModelNotFoundError: No such model is here; the message says how to fetch it.
         ModelFormatError: The architecture is unknown, or the files are inconsistent.
-        MissingDependencyError: Reading GGUF needs the extra `convert`.
+        MissingDependencyError: A GGUF file has tensors of a rare type, and the extra `convert` is not installed.
         OptionError: Unknown quantization.
         StorageError: No room, or no permission.
 

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
 from nearhit import models
 from nearhit._errors import ModelFormatError
 from nearhit.embed import CTranslate2Embedder
+from nearhit.models.conversion import ggml, gguf_tokenizer, llama
+from nearhit.models.conversion.gguf_file import GgufFile
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -70,6 +75,7 @@ def test_a_generator_is_no_embedder(home: Path, make_llama: Callable[..., Any]) 
         ({"architecture": "mamba"}, "architecture 'mamba'"),
         ({"pre": "llama-bpe"}, "splits text the 'llama-bpe' way"),
         ({"drop": "blk.1.ffn_up.weight"}, "'blk.1.ffn_up.weight' is missing"),
+        ({"drop": "blk.1.attn_q.weight"}, "2 layers, and has no tensors of the last"),
         ({"extra": {"llama.rope.scaling.type": "yarn"}}, "rope scaling"),
         ({"extra": {"llama.expert_count": 8}}, "mixture of experts"),
         ({"extra": {"llama.rope.dimension_count": 4}}, "only a part of each head"),
@@ -92,6 +98,42 @@ def test_a_truncated_file_is_found_out_wherever_it_ends(
     path.write_bytes(whole[: int(len(whole) * share)])
     with pytest.raises(ModelFormatError, match=r"tiny\.gguf"):
         models.converted(path)
+
+
+@settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(position=st.integers(0, 6500), byte=st.integers(0, 255))
+def test_a_damaged_byte_is_an_error_or_a_model_but_never_a_crash(
+    tmp_path: Path, whole: bytes, position: int, byte: int
+) -> None:
+    path = tmp_path / "damaged.gguf"
+    path.write_bytes(whole[:position] + bytes([byte]) + whole[position + 1 :])
+    with suppress(ModelFormatError):
+        gguf = GgufFile(path)
+        _, tokens = gguf_tokenizer.rebuild(gguf)
+        assert llama.build(gguf, tokens).get_vocabulary_size() == len(tokens)
+
+
+@pytest.fixture
+def whole(make_llama: Callable[..., Any]) -> bytes:
+    return make_llama()[0].read_bytes()
+
+
+@pytest.mark.parametrize("name", ["F32", "F16", "BF16", "Q4_0", "Q4_1", "Q8_0", "Q5_1", "Q4_K", "Q6_K"])
+def test_dequantises_to_the_same_bits_as_the_reference(name: str) -> None:
+    gguf = pytest.importorskip("gguf", reason="the extra convert is not installed")
+    kind = gguf.GGMLQuantizationType[name]
+    values, size = gguf.GGML_QUANT_SIZES[kind]
+    blocks = np.random.default_rng(3).integers(0, 256, (64, size), dtype=np.uint8)
+    form = ggml.layout(int(kind), "x")
+    assert (form.name, form.values, form.size) == (name, values, size)
+    with np.errstate(all="ignore"):  # random scales may overflow
+        expected = np.asarray(gguf.dequantize(blocks, kind), np.float32).reshape(-1)
+        np.testing.assert_array_equal(ggml.dequantise(blocks, form), expected)
+
+
+def test_unknown_tensor_types_are_named() -> None:
+    with pytest.raises(ModelFormatError, match="tensor 'x' is of ggml type 99"):
+        ggml.layout(99, "tensor 'x'")
 
 
 def test_several_files_ask_for_a_choice(home: Path, make_llama: Callable[..., Any]) -> None:

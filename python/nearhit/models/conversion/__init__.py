@@ -27,7 +27,7 @@ def write_model(source: Source, folder: Path, quantization: Quantization, progre
 
     Raises:
         ModelFormatError: The architecture is unknown, or the files are inconsistent.
-        MissingDependencyError: Reading GGUF needs the extra `convert`.
+        MissingDependencyError: A GGUF file has tensors of a rare type, and the extra `convert` is not installed.
         StorageError: The file system refused.
     """
     gguf = find_gguf(source.path)

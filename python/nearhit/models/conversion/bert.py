@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from ctranslate2.specs import TransformerEncoderModelSpec
 
+_MOST_HEADS = 1024  # no model comes near; CTranslate2 keeps the number in 16 bits
 _POOLING_MODES = {"pooling_mode_mean_tokens": "mean", "pooling_mode_cls_token": "cls"}
 _ACTIVATIONS = {
     "gelu": "GELU",
@@ -99,7 +100,7 @@ def build(folder: Path, config: dict[str, Any], vocabulary: list[str]) -> Transf
     layers, heads = _positive(config, "num_hidden_layers"), _positive(config, "num_attention_heads")
     dim, inner = _positive(config, "hidden_size"), _positive(config, "intermediate_size")
     words, types = _positive(config, "vocab_size"), _positive(config, "type_vocab_size")
-    if dim % heads:
+    if dim % heads or heads > _MOST_HEADS:
         raise ModelFormatError(f"{folder}: hidden_size {dim} is not a multiple of num_attention_heads {heads}")
     if config.get("position_embedding_type", "absolute") != "absolute":
         raise ModelFormatError(
@@ -112,6 +113,9 @@ def build(folder: Path, config: dict[str, Any], vocabulary: list[str]) -> Transf
         )
     tensors = Tensors.of_folder(folder)
     prefix = "bert." if "bert.embeddings.word_embeddings.weight" in tensors else ""
+    last = f"{prefix}encoder.layer.{layers - 1}.output.dense.weight"
+    if last not in tensors:
+        raise ModelFormatError(f"{folder}: config.json says {layers} layers, and tensor {last!r} is missing")
 
     spec = TransformerEncoderSpec(
         layers,

@@ -24,7 +24,7 @@ def write_generator(
     """Converts a Llama-family generator.
 
     Raises:
-        MissingDependencyError: The extra `convert` is not installed.
+        MissingDependencyError: The file has tensors of a rare type, and the extra `convert` is not installed.
         ModelFormatError: The architecture is unknown, or the file is inconsistent.
         StorageError: The file system refused.
     """
@@ -39,6 +39,9 @@ def write_generator(
     progress("convert", 2, 3)
     with storage_errors(folder):
         (folder / "tokenizer.json").write_text(tokenizer.to_str(), encoding="utf-8")
+    template = gguf.metadata("tokenizer.chat_template")
+    if template is not None and not isinstance(template, str):
+        raise ModelFormatError(f"{file} has a chat template that is no text")
     eos = llama.token_of(gguf, tokens, "eos")
     manifest = Manifest(
         name=source.name,
@@ -49,7 +52,7 @@ def write_generator(
         max_length=gguf.positive("llama.context_length"),
         dim=gguf.positive("llama.embedding_length"),
         normalise=False,
-        chat_template=gguf.metadata("tokenizer.chat_template"),
+        chat_template=template,
         bos_token=llama.token_of(gguf, tokens, "bos") if gguf.metadata("tokenizer.ggml.add_bos_token", True) else None,
         eos_tokens=() if eos is None else (eos,),
     )

@@ -33,13 +33,14 @@ def rebuild(file: GgufFile) -> tuple[Tokenizer, list[str]]:
         raise ModelFormatError(
             f"{file.path} has a tokenizer of kind {kind!r}; only 'gpt2' (byte-level BPE) is supported"
         )
-    if splitting not in _DIGITS_APART | _PLAIN:
+    if not isinstance(splitting, str) or splitting not in _DIGITS_APART | _PLAIN:
         known = ", ".join(sorted(_DIGITS_APART | _PLAIN))
         raise ModelFormatError(f"{file.path} splits text the {splitting!r} way, which is not supported; known: {known}")
-    tokens = list(file.required("tokenizer.ggml.tokens"))
-    types = list(file.metadata("tokenizer.ggml.token_type", [1] * len(tokens)))
-    merges = [tuple(merge.split(" ")) for merge in file.required("tokenizer.ggml.merges")]
-    if len(types) != len(tokens) or len(set(tokens)) != len(tokens) or any(len(merge) != 2 for merge in merges):  # noqa: PLR2004 - a merge joins two
+    tokens = file.strings("tokenizer.ggml.tokens")
+    types = file.metadata("tokenizer.ggml.token_type", [1] * len(tokens))
+    merges = [merge.partition(" ")[::2] for merge in file.strings("tokenizer.ggml.merges")]
+    typed = isinstance(types, list) and len(types) == len(tokens)
+    if not typed or len(set(tokens)) != len(tokens) or not all(left and right for left, right in merges):
         raise ModelFormatError(f"{file.path} has a tokenizer whose tokens, types and merges do not fit together")
     try:
         vocabulary = {token: number for number, token in enumerate(tokens)}

@@ -5,6 +5,7 @@ The mapping is that of CTranslate2's own transformers converter (`LlamaLoader`);
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from nearhit.models.conversion.gguf_file import GgufFile
+
+
+_MOST_HEADS = 1024  # no model comes near; CTranslate2 keeps the number in 16 bits
 
 
 def build(file: GgufFile, tokens: list[str]) -> TransformerDecoderModelSpec:
@@ -32,16 +36,18 @@ def build(file: GgufFile, tokens: list[str]) -> TransformerDecoderModelSpec:
 
     layers, dim = file.positive("llama.block_count"), file.positive("llama.embedding_length")
     inner, heads = file.positive("llama.feed_forward_length"), file.positive("llama.attention.head_count")
-    kv_heads = int(file.metadata("llama.attention.head_count_kv", heads))
-    if dim % heads or heads % max(kv_heads, 1):
+    kv_heads = file.positive("llama.attention.head_count_kv", heads)
+    if f"blk.{layers - 1}.attn_q.weight" not in file:
+        raise ModelFormatError(f"{file.path} says that it has {layers} layers, and has no tensors of the last")
+    if dim % heads or heads % kv_heads or heads > _MOST_HEADS:
         raise ModelFormatError(f"{file.path} has {heads} heads and {kv_heads} key-value heads for a width of {dim}")
     head = dim // heads
-    if head % 2 or int(file.metadata("llama.rope.dimension_count", head)) != head:
+    if head % 2 or file.positive("llama.rope.dimension_count", head) != head:
         raise ModelFormatError(f"{file.path} rotates only a part of each head, which is not supported")
     scaling = file.metadata("llama.rope.scaling.type", "none")
     if scaling != "none" or "rope_freqs.weight" in file:
         raise ModelFormatError(f"{file.path} uses rope scaling ({scaling}), which is not supported")
-    if int(file.metadata("llama.expert_count", 0)):
+    if file.metadata("llama.expert_count", 0):
         raise ModelFormatError(f"{file.path} is a mixture of experts, which is not supported")
 
     model = TransformerDecoderModelSpec.from_config(
@@ -53,7 +59,7 @@ def build(file: GgufFile, tokens: list[str]) -> TransformerDecoderModelSpec:
         rms_norm=True,
         rotary_dim=0,
         rotary_interleave=False,
-        rotary_base=float(file.metadata("llama.rope.freq_base", 10_000.0)),
+        rotary_base=_number(file, "llama.rope.freq_base", 10_000.0),
         num_heads_kv=None if kv_heads == heads else kv_heads,
     )
     decoder = model.decoder
@@ -74,7 +80,7 @@ def build(file: GgufFile, tokens: list[str]) -> TransformerDecoderModelSpec:
         _feed_forward(layer.ffn, file, name, dim, inner)
 
     model.register_vocabulary(tokens)
-    model.config.layer_norm_epsilon = float(file.required("llama.attention.layer_norm_rms_epsilon"))
+    model.config.layer_norm_epsilon = _number(file, "llama.attention.layer_norm_rms_epsilon")
     for setting, which in (("bos", "bos"), ("eos", "eos"), ("unk", "unknown")):
         special = token_of(file, tokens, which)
         if special is not None:
@@ -91,9 +97,16 @@ def token_of(file: GgufFile, tokens: list[str], which: str) -> str | None:
     number = file.metadata(f"tokenizer.ggml.{which}_token_id")
     if number is None:
         return None
-    if not 0 <= int(number) < len(tokens):
-        raise ModelFormatError(f"{file.path} has {which} token {number} in a vocabulary of {len(tokens)}")
-    return tokens[int(number)]
+    if type(number) is not int or not 0 <= number < len(tokens):
+        raise ModelFormatError(f"{file.path} has {which} token {number!r} in a vocabulary of {len(tokens)}")
+    return tokens[number]
+
+
+def _number(file: GgufFile, key: str, default: float | None = None) -> float:
+    value = file.metadata(key, default)
+    if not isinstance(value, int | float) or not math.isfinite(value) or value <= 0:
+        raise ModelFormatError(f"{file.path} has {key} = {value!r}, expected a positive number")
+    return float(value)
 
 
 def _unpermute(weight: NDArray[np.float32], heads: int) -> NDArray[np.float32]:
