@@ -15,6 +15,8 @@ from nearhit._types import Span, Usage
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from nearhit.cache import Lookup
+
 
 @dataclass(slots=True)
 class Attempt:
@@ -53,6 +55,8 @@ class Trace:
         tier: Name of the tier that answered, "cache", or "".
         reason: Why that tier, or why the cache answered.
         similarity: Of the cached prompt, on a hit.
+        lookup: What the cache found and refused, with the request's fingerprint; None without one of nearhit's caches.
+        stored: Id of the entry that holds the answer, if it was stored.
         spans: The stages, in the order in which they ended.
         attempts: The calls of tiers, in the order in which they started.
         notes: Failures that cost nothing but a stage: of the cache, of the embedder.
@@ -76,11 +80,13 @@ class Trace:
         "_start",
         "attempts",
         "held",
+        "lookup",
         "notes",
         "outcome",
         "reason",
         "similarity",
         "spans",
+        "stored",
         "tier",
         "waited",
     )
@@ -92,6 +98,8 @@ class Trace:
         self.tier = ""
         self.reason = ""
         self.similarity: float | None = None
+        self.lookup: Lookup | None = None
+        self.stored: str | None = None
         self.spans: list[Span] = []
         self.attempts: list[Attempt] = []
         self.notes: list[str] = []
@@ -167,6 +175,8 @@ class Trace:
             "tier": self.tier,
             "reason": self.reason,
             "similarity": self.similarity,
+            "refused": self._refused(),
+            "stored": self.stored,
             "total": self.total,
             "overhead": self.overhead,
             "waited": self.waited,
@@ -180,6 +190,13 @@ class Trace:
             "attempts": [asdict(attempt) for attempt in self.attempts],
             "notes": list(self.notes),
         }
+
+    def _refused(self) -> dict[str, Any] | None:
+        """The best candidate that was near enough and was refused, as JSON values."""
+        refused = None if self.lookup is None else self.lookup.near_miss
+        if refused is None:
+            return None
+        return {"prompt": refused.prompt, "similarity": refused.similarity, "reasons": list(refused.reasons)}
 
     def waterfall(self, width: int = 80) -> str:
         """Draws the stages as bars on one time axis.

@@ -7,26 +7,33 @@ import inspect
 from typing import TYPE_CHECKING, Any
 
 from nearhit._types import Chunk, Usage
+from nearhit.cache import AsyncCache, Cache
+from nearhit.cache._base import CacheBase
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from nearhit._types import Completion, Message
+    from nearhit.cache import Lookup
     from nearhit.router.limits import Limits
     from nearhit.trace import Trace
 
 COMPLETE = "stop"
-"""The one finish reason of an answer that may be stored: "length" is cut short, the others depend on the moment."""
+"""Finish reason of an answer that ended by itself."""
 
 
 class CacheSide:
     """Looks up and stores for the router.
 
     Args:
-        cache: A `nearhit.Cache` or `nearhit.AsyncCache`, or an object with the same methods.
+        cache: A `nearhit.Cache` or `nearhit.AsyncCache`, or an object with their `lookup` and `store`.
     """
 
     def __init__(self, cache: Any) -> None:
+        # Our own caches are asked through their asynchronous face: what takes microseconds runs in place, embedding in
+        # a worker thread, and the lookup tells its stages and spares the store a second embedding.
+        self._traced = AsyncCache.sharing(cache) if isinstance(cache, CacheBase) else None
+        self._direct = cache if isinstance(cache, Cache) else None
         self._cache = cache
         self._awaitable = inspect.iscoroutinefunction(cache.lookup)
 
@@ -37,12 +44,32 @@ class CacheSide:
         request = _request(messages, params)
         start = trace.elapsed
         try:
+            if self._traced is not None:
+                return _noted(await self._traced.lookup_traced(request, scope=limits.scope), trace, start)
             hit = await self._call(self._cache.lookup, request, scope=limits.scope)
         except Exception as error:  # noqa: BLE001 - whatever the cache does, the request goes on
             trace.notes.append(f"cache lookup failed: {type(error).__name__}: {error}")
             hit = None
         trace.add("lookup", start, trace.elapsed - start, kind=hit.kind if hit is not None else "miss")
         return hit
+
+    @property
+    def direct(self) -> bool:
+        """Whether `look_up_directly` may be called: the cache can be asked without an event loop."""
+        return self._direct is not None
+
+    def look_up_directly(
+        self, messages: Sequence[Message], params: Mapping[str, Any], limits: Limits, trace: Trace
+    ) -> Any | None:
+        """`look_up` on the caller's own thread: a hit then costs no change of threads."""
+        if self._direct is None:
+            return None
+        start = trace.elapsed
+        try:
+            return _noted(self._direct.lookup_traced(_request(messages, params), scope=limits.scope), trace, start)
+        except Exception as error:  # noqa: BLE001 - whatever the cache does, the request goes on
+            trace.notes.append(f"cache lookup failed: {type(error).__name__}: {error}")
+            return None
 
     async def store(
         self,
@@ -53,18 +80,28 @@ class CacheSide:
         trace: Trace,
     ) -> None:
         """Stores a complete, successful answer; a failure is noted in the trace."""
-        if completion.finish_reason != COMPLETE or completion.tool_calls or not completion.text:
+        if not _complete(completion, params):
             return
+        usage = completion.usage
         response = {
             "text": completion.text,
             "finish_reason": completion.finish_reason,
             "model": completion.model,
             "tier": completion.tier,
-            "usage": [completion.usage.prompt_tokens, completion.usage.completion_tokens],
+            "usage": [usage.prompt_tokens, usage.completion_tokens],
         }
         with trace.span("store"):
             try:
-                await self._call(self._cache.store, _request(messages, params), response, scope=limits.scope)
+                if self._traced is not None and trace.lookup is not None:
+                    trace.stored = await self._traced.store(
+                        trace.lookup,
+                        response,
+                        cost=completion.timings.e2e,
+                        model=completion.model,
+                        tokens=(usage.prompt_tokens, usage.completion_tokens),
+                    )
+                else:
+                    await self._call(self._cache.store, _request(messages, params), response, scope=limits.scope)
             except Exception as error:  # noqa: BLE001 - the answer is there; losing the entry costs nobody anything
                 trace.notes.append(f"cache store failed: {type(error).__name__}: {error}")
 
@@ -72,6 +109,27 @@ class CacheSide:
         if self._awaitable:
             return await method(*args, **kwargs)
         return await asyncio.to_thread(method, *args, **kwargs)
+
+
+def _noted(lookup: Lookup, trace: Trace, start: float) -> Any | None:
+    """Writes a lookup that began at `start` into the trace, stage by stage, and returns its hit."""
+    trace.lookup = lookup
+    for stage, seconds in lookup.seconds.items():
+        trace.add(stage, start, seconds)
+        start += seconds
+    return lookup.hit
+
+
+def _complete(completion: Completion, params: Mapping[str, Any]) -> bool:
+    """Whether an answer is all that its request asked for.
+
+    An answer cut by the length limit is, if the request itself set the limit: it is part of what must match exactly,
+    so only requests that would be cut at the same place are answered with it. Cut by the model's own limit, it is not.
+    """
+    if completion.tool_calls or not completion.text:
+        return False
+    limited = params.get("max_tokens") is not None or params.get("max_completion_tokens") is not None
+    return completion.finish_reason == COMPLETE or (completion.finish_reason == "length" and limited)
 
 
 def _request(messages: Sequence[Message], params: Mapping[str, Any]) -> Any:

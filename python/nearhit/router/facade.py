@@ -168,7 +168,8 @@ class Router(_Base):
             DeadlineError: None answered in time.
             TierError: The tiers tried have failed; it is the first one's error.
         """
-        return portal().run(self._pipeline(messages, **params).run())
+        pipeline = self._pipeline(messages, **params)
+        return pipeline.from_cache() or portal().run(pipeline.run())
 
     def stream(self, messages: Prompt, **params: Any) -> RouterStream:
         """Returns the answer as an iterator of pieces with a `.trace`; arguments and errors as for `complete`."""

@@ -62,7 +62,35 @@ class Pipeline:
         self._collector = Collector()
         self._watch = Stopwatch()
         self._model = ""
+        self._begun = False
+        self._asked_cache = self._side is None
         self.trace = Trace()
+
+    def _begin(self) -> None:
+        if not self._begun:
+            self._begun = True
+            self.trace.begin()
+            self._watch = Stopwatch()
+
+    def from_cache(self) -> Completion | None:
+        """Answers from the cache on the caller's own thread, so that a hit waits for no other one.
+
+        Returns:
+            The whole answer; None on a miss, and where the cache cannot be asked so: `run` goes on from there.
+        """
+        if self._side is None or not self._side.direct:
+            return None
+        self._begin()
+        hit = self._side.look_up_directly(self._messages, self._params, self._limits, self.trace)
+        self._asked_cache = True
+        if hit is None:
+            return None
+        chunk = self._replay(hit)
+        self._watch.piece(chunk)
+        self._collector.add(chunk)
+        self._watch.finish()
+        self.trace.finish(self.trace.outcome)
+        return self.completion()
 
     async def pieces(self) -> AsyncGenerator[Chunk, None]:
         """Yields the pieces of the answer.
@@ -73,8 +101,7 @@ class Pipeline:
             TierError: What the first tier raised, where every tier tried has failed.
         """
         trace = self.trace
-        trace.begin()
-        self._watch = Stopwatch()
+        self._begin()
         try:
             async with aclosing(self._answer()) as answer:
                 async for chunk in answer:
@@ -93,18 +120,22 @@ class Pipeline:
 
     async def _answer(self) -> AsyncGenerator[Chunk, None]:
         trace = self.trace
-        if self._side is not None:
+        if self._side is not None and not self._asked_cache:
             hit = await self._side.look_up(self._messages, self._params, self._limits, trace)
             if hit is not None:
-                trace.outcome, trace.tier, trace.similarity = hit.kind, "cache", hit.similarity
-                trace.reason = f"{hit.kind} hit with similarity {hit.similarity:.4f}"
-                chunk, self._model = replay(hit)
-                yield chunk
+                yield self._replay(hit)
                 return
         async with aclosing(self._ask()) as answer:
             async for chunk in answer:
                 yield chunk
         trace.outcome = "bypass" if self._side is None else "miss"
+
+    def _replay(self, hit: Any) -> Chunk:
+        trace = self.trace
+        trace.outcome, trace.tier, trace.similarity = hit.kind, "cache", hit.similarity
+        trace.reason = f"{hit.kind} hit with similarity {hit.similarity:.4f}"
+        chunk, self._model = replay(hit)
+        return chunk
 
     async def _ask(self) -> AsyncGenerator[Chunk, None]:
         """Decides, calls, and falls back to the next best tier until the first content has been passed on."""
