@@ -35,12 +35,12 @@ def opening(facts: Sequence[tuple[str, str]]) -> RenderableType:
     Args:
         facts: Pairs of a name and what there is to say about it.
     """
-    return Group(heading("nearhit demo"), Padding(_pairs(facts), (0, 0, 1, 2)))
+    return Group(heading("nearhit demo"), _indented(_pairs(facts)))
 
 
 def columns() -> Text:
     """The line above the records."""
-    return Text(f"{'#':>3}  {'result':<6}{'cosine':>6}  {'tier':<7}{'time':>8}    prompt", style="dim")
+    return Text(f"{'#':>3}  {'result':<6} {'cosine':>6}  {'from':<6}{'time':>8}    prompt", style="dim")
 
 
 def line(record: Record, *, width: int) -> Text:
@@ -52,11 +52,12 @@ def line(record: Record, *, width: int) -> Text:
     """
     mark, mark_style = _MARKS[record.verdict]
     similarity = "" if record.similarity is None else f"{record.similarity:.3f}"
+    source = record.tier or ("cache" if record.source is None else f"#{record.source}")
     context = f"[{record.request.turns} earlier] " if record.request.turns else ""
     text = Text.assemble(
         (f"{record.number:>3}  ", "dim"),
         (f"{record.outcome:<6}", _OUTCOME_STYLES[record.outcome]),
-        f"{similarity:>6}  {record.tier or '-':<7}{duration(record.seconds):>8}  ",
+        f" {similarity:>6}  {source:<6}{duration(record.seconds):>8}  ",
         (mark, mark_style),
         " ",
         (context, "dim"),
@@ -65,7 +66,7 @@ def line(record: Record, *, width: int) -> Text:
         overflow="ellipsis",
     )
     if record.verdict == "false hit":
-        text.append(f"\n{'':>5}wrong: served the answer to request {record.source}", style="bold red")
+        text.append(f"\n{'':>5}└ wrong: this is the answer to request {record.source}", style="bold red")
     if record.refusal is not None:
         reason = elide(f"{'':>5}└ refused {record.refusal.similarity:.3f}: {record.refusal.reason}", width)
         text.append(f"\n{reason}", style="dim")
@@ -77,7 +78,7 @@ def line(record: Record, *, width: int) -> Text:
 
 def answer(record: Record) -> RenderableType:
     """The answer to a request, below its line."""
-    return Padding(Text(record.answer.strip(), style="italic"), (0, 0, 0, 5))
+    return Padding(Text(record.answer.strip(), style="italic"), (0, 0, 0, 5), expand=False)
 
 
 def legend() -> Text:
@@ -95,12 +96,12 @@ def legend() -> Text:
 def closing(summary: Summary) -> RenderableType:
     """The last screen: where the time went, what it came to."""
     parts: list[RenderableType] = [Text(), heading("Where the time went (medians)")]
-    parts += [Padding(_waterfall(anatomy), (0, 0, 1, 2)) for anatomy in summary.anatomies]
+    parts += [_indented(_waterfall(anatomy)) for anatomy in summary.anatomies]
     parts += [
         heading("Latency by outcome"),
-        Padding(_latencies(summary), (0, 0, 1, 2)),
+        _indented(_latencies(summary)),
         heading("What it came to"),
-        Padding(_pairs(_facts(summary)), (0, 0, 1, 2)),
+        _indented(_pairs(_facts(summary))),
     ]
     return Group(*parts)
 
@@ -114,7 +115,7 @@ def next_steps(steps: Sequence[tuple[str, str]]) -> RenderableType:
     table = Table.grid(padding=(0, 3))
     for command, effect in steps:
         table.add_row(Text(command, style="cyan"), Text(effect, style="dim"))
-    return Group(heading("Next"), Padding(table, (0, 0, 0, 2)))
+    return Group(heading("Next"), _indented(table, below=0))
 
 
 def duration(seconds: float) -> str:
@@ -160,6 +161,8 @@ def _waterfall(anatomy: Anatomy) -> RenderableType:
         (anatomy.label, "cyan"), f"  {duration(anatomy.total)}", (f"  {_count(anatomy.n, 'request')}", "dim")
     )
     for stage in anatomy.stages:
+        if stage.name == "ttfb":  # the first part of "ttft"
+            continue
         share = stage.seconds / anatomy.total if anatomy.total > 0 else 0.0
         table.add_row(
             stage.name,
@@ -167,7 +170,8 @@ def _waterfall(anatomy: Anatomy) -> RenderableType:
             duration(stage.seconds),
             Text(f"{share:.1%}", style="dim"),
         )
-    return Group(title, Padding(table, (0, 0, 0, 2)))
+    table.add_row("the rest", "", duration(anatomy.rest), Text(f"{anatomy.rest / anatomy.total:.1%}", style="dim"))
+    return Group(title, _indented(table, below=0))
 
 
 def _latencies(summary: Summary) -> RenderableType:
@@ -230,6 +234,10 @@ def _pairs(pairs: Sequence[tuple[str, str]]) -> Table:
     for name, value in pairs:
         table.add_row(Text(name, style="dim"), Text(value))
     return table
+
+
+def _indented(renderable: RenderableType, *, below: int = 1) -> Padding:
+    return Padding(renderable, (0, 0, below, 2), expand=False)
 
 
 def _count(n: int, noun: str) -> str:

@@ -57,12 +57,14 @@ class Anatomy:
         label: Which requests.
         n: How many.
         total: Median seconds from call to answer.
+        rest: Median seconds outside all stages: the call itself, and changes of threads.
         stages: Stages in the order in which they start.
     """
 
     label: str
     n: int
     total: float
+    rest: float
     stages: tuple[Stage, ...]
 
 
@@ -196,8 +198,18 @@ def anatomy(label: str, records: Sequence[Record]) -> Anatomy:
         label,
         len(records),
         median(record.seconds for record in records),
+        median(_outside(record) for record in records),
         tuple(sorted(bars, key=lambda stage: stage.start)),
     )
+
+
+def _outside(record: Record) -> float:
+    """Seconds of a request that no stage covers; stages may overlap, as the first byte comes before the first token."""
+    covered, end = 0.0, 0.0
+    for span in sorted(record.spans, key=lambda span: span.start):
+        covered += max(0.0, span.start + span.duration - max(span.start, end))
+        end = max(end, span.start + span.duration)
+    return max(0.0, record.seconds - covered)
 
 
 def _kinds(records: Sequence[Record]) -> dict[str, list[Record]]:

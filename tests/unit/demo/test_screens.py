@@ -52,7 +52,7 @@ def test_false_hit_is_called_wrong() -> None:
     text = printed(screens.line(FALSE, width=100))
     assert "0.913" in text
     assert "✗" in text
-    assert "wrong: served the answer to request 1" in text
+    assert "wrong: this is the answer to request 1" in text
 
 
 def test_earlier_turns_are_shown() -> None:

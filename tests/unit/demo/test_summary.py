@@ -59,7 +59,7 @@ def test_anatomy_takes_medians_and_leaves_rare_stages_out() -> None:
         return Record(1, EASY, "near", embed + 1.0, spans=(Span("embed", 0.5, embed), *more))
 
     result = anatomy("near hit", [record(1.0), record(3.0, Span("retry", 9.0, 1.0)), record(2.0)])
-    assert result.total == 3.0
+    assert (result.total, result.rest) == (3.0, 1.0)
     assert [(stage.name, stage.start, stage.seconds, stage.n) for stage in result.stages] == [("embed", 0.5, 2.0, 3)]
 
 
@@ -67,3 +67,8 @@ def test_stage_that_occurs_twice_counts_once_with_both_durations() -> None:
     spans = (Span("connect", 1.0, 0.25), Span("connect", 4.0, 0.5))
     (stage,) = anatomy("miss", [Record(1, EASY, "miss", 5.0, spans=spans)]).stages
     assert (stage.start, stage.seconds) == (1.0, 0.75)
+
+
+def test_the_rest_counts_overlapping_stages_once() -> None:
+    spans = (Span("ttft", 1.0, 2.0), Span("ttfb", 1.0, 1.5), Span("decode", 3.0, 1.0))
+    assert anatomy("miss", [Record(1, EASY, "miss", 5.0, spans=spans)]).rest == 2.0
