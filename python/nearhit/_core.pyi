@@ -4,6 +4,7 @@ from typing import Any, Literal, Self, final
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from typing_extensions import disjoint_base
 
 __version__: str
 
@@ -186,6 +187,7 @@ def guard(query: str, candidate: str, /) -> list[tuple[str, str, str]]:
 def guard_many(pairs: Sequence[tuple[str, str]], /) -> list[list[tuple[str, str, str]]]:
     """`guard` for many pairs, in their order."""
 
+@disjoint_base
 class VectorIndex:
     """Exact threshold and nearest-neighbour search over unit vectors."""
 

@@ -68,7 +68,7 @@ impl PyVectorIndex {
         self.0.remove(id)
     }
 
-    #[pyo3(signature = (vector, threshold = -1.0, k = 1))]
+    #[pyo3(signature = (vector, threshold = -1.0, k = 1), text_signature = "($self, vector, threshold=-1.0, k=1)")]
     fn search(&self, vector: &Bound<'_, PyAny>, threshold: f32, k: usize) -> PyResult<Vec<(u64, f32)>> {
         let query = one(vector)?;
         let found = if self.0.len() < QUICK_SEARCH {
@@ -79,7 +79,7 @@ impl PyVectorIndex {
         Ok(found.map_err(CoreError)?.into_iter().map(|neighbour| (neighbour.id, neighbour.similarity)).collect())
     }
 
-    #[pyo3(signature = (vectors, threshold = -1.0, k = 1))]
+    #[pyo3(signature = (vectors, threshold = -1.0, k = 1), text_signature = "($self, vectors, threshold=-1.0, k=1)")]
     fn search_many<'py>(
         &self,
         py: Python<'py>,
