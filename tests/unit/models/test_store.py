@@ -225,6 +225,25 @@ def test_a_full_disk_is_a_storage_error() -> None:
         Path("/dev/full").write_bytes(b"x" * 10_000)
 
 
+def test_a_disk_that_gives_out_half_way_is_a_storage_error_and_leaves_no_litter(
+    home: Path, make_bert: Callable[..., Path]
+) -> None:
+    """A limit on the size of files stands for the full disk: it, too, strikes in the middle of a write."""
+    pytest.importorskip("resource")
+    script = (
+        "import resource; from nearhit._errors import StorageError\n"
+        "def limit(stage, done, total):\n"
+        "    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))\n"
+        "try:\n"
+        "    models.converted(sys.argv[2], progress=limit)\n"
+        "except StorageError as error:\n"
+        "    print(error)\n"
+    )
+    said, _ = python(script, str(make_bert())).communicate(timeout=60)
+    assert "NEARHIT_HOME" in said
+    assert not list(home.rglob("*.bin"))
+
+
 def test_the_lock_is_held_against_other_processes_and_freed_on_errors(home: Path) -> None:
     with pytest.raises(ValueError, match="inside"), exclusive("x"):
         raise ValueError("inside")
