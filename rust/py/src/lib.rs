@@ -8,6 +8,7 @@ mod index;
 mod route;
 mod text;
 mod vectors;
+mod verify;
 
 use pyo3::prelude::*;
 
@@ -26,6 +27,8 @@ mod _core {
     use super::route::{Alternative, RouteDecision, RouteRequest, RouterCore, feature_names, prompt_features};
     #[pymodule_export]
     use super::text::{CanonicalRequest, canonical, guard, guard_many};
+    #[pymodule_export]
+    use super::verify::{pair_feature_names, pair_features, word_buckets};
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {

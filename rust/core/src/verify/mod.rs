@@ -1,5 +1,8 @@
 //! Whether a near hit may be served: what decides between a similarity and an answer.
 
+pub mod features;
+pub mod weights;
+
 use crate::text::guards::{self, Analysis, Reason};
 use crate::{Error, Result};
 use std::fmt;

@@ -7,7 +7,7 @@ const MANY: usize = 24;
 
 /// Two texts side by side. Indices are into the tokens of each.
 #[derive(Debug)]
-pub(crate) struct Alignment<'p, 'a, 'b> {
+pub struct Alignment<'p, 'a, 'b> {
     pub(crate) a: &'p Analysis<'a>,
     pub(crate) b: &'p Analysis<'b>,
     /// Pairs of tokens with one key, in the order of `a`.
@@ -44,7 +44,7 @@ fn sorted<'p>(analysis: &'p Analysis<'_>, keep: impl Fn(&Token) -> bool) -> Vec<
 
 impl<'p, 'a, 'b> Alignment<'p, 'a, 'b> {
     /// Aligns two texts by the keys of their tokens, each token used once.
-    pub(crate) fn new(a: &'p Analysis<'a>, b: &'p Analysis<'b>) -> Self {
+    pub fn new(a: &'p Analysis<'a>, b: &'p Analysis<'b>) -> Self {
         let keep =
             |token: &Token| counts(token) || token.stop && token.entry.is_some_and(|entry| !entry.sides.is_empty());
         let (left, right) = (sorted(a, keep), sorted(b, keep));

@@ -39,18 +39,18 @@ pub(crate) fn is_name(token: &Token) -> bool {
     token.kind == Kind::Word && token.capital && !token.initial && !token.stop
 }
 
-/// A name that the other text does not have, in either case.
+/// A name in the place of another. A name on one side only is weaker evidence, left to the verifier.
 pub(super) fn names(pair: &Alignment<'_, '_, '_>) -> Option<Reason> {
-    let name = |analysis: &Analysis<'_>, places: &[usize]| {
-        if !marks_names(analysis) {
-            return None;
-        }
-        places.iter().copied().find(|&place| is_name(&analysis.tokens[place]))
-    };
-    match (name(pair.a, &pair.only_a), name(pair.b, &pair.only_b)) {
-        (None, None) => None,
-        (a, b) => Some(reason(Guard::Name, piece(pair.a, a), piece(pair.b, b))),
+    let (i, j) = (unmatched_name(pair.a, &pair.only_a)?, unmatched_name(pair.b, &pair.only_b)?);
+    Some(reason(Guard::Name, piece(pair.a, Some(i)), piece(pair.b, Some(j))))
+}
+
+/// The first name among `places`, where capitals mark names.
+pub(crate) fn unmatched_name(analysis: &Analysis<'_>, places: &[usize]) -> Option<usize> {
+    if !marks_names(analysis) {
+        return None;
     }
+    places.iter().copied().find(|&place| is_name(&analysis.tokens[place]))
 }
 
 /// One content word replaced, and every other word the same in the same order.

@@ -17,6 +17,8 @@ pub(crate) struct Entry {
     pub(crate) negator: bool,
     /// Closed class it belongs to, counted from 1; 0 for none.
     pub(crate) class: u8,
+    /// The class member as it is written: a stem alone would take "moving" for the format "mov".
+    pub(crate) alias: Box<str>,
     /// The one name of the class member, if this is another.
     pub(crate) canonical: Option<Box<str>>,
     /// The groups of opposites it stands in.
@@ -102,6 +104,12 @@ impl Lexicon {
         for word in lines(include_str!("lexicon/stopwords.txt")).flat_map(str::split_whitespace) {
             lexicon.words.entry(stemmed(word)).or_default().stop = true;
         }
+        for line in lines(include_str!("lexicon/synonyms.txt")) {
+            let canonical = line.split_whitespace().next().map(stemmed);
+            for word in line.split_whitespace().skip(1) {
+                lexicon.words.entry(stemmed(word)).or_default().canonical = canonical.clone();
+            }
+        }
         lexicon.parse_languages();
         lexicon.parse_classes();
         for (group, line) in lines(include_str!("lexicon/antonyms.txt")).enumerate() {
@@ -163,6 +171,7 @@ impl Lexicon {
                     let key = stemmed(alias);
                     let entry = self.words.entry(key.clone()).or_default();
                     entry.class = class;
+                    entry.alias = alias.into();
                     entry.stop = false;
                     entry.canonical = canonical.clone().filter(|name| *name != key);
                 }
@@ -208,6 +217,18 @@ impl Lexicon {
     /// How many languages are told apart.
     pub(super) fn language_count(&self) -> usize {
         self.languages.len()
+    }
+}
+
+impl Entry {
+    /// Whether a word with this entry's stem is the member of its class, in singular or plural.
+    pub(super) fn names_member(&self, written: &str) -> bool {
+        let alias = self.alias.as_bytes();
+        let written = written.as_bytes();
+        self.class > 0
+            && written.len() >= alias.len()
+            && written[..alias.len()].eq_ignore_ascii_case(alias)
+            && matches!(&written[alias.len()..], b"" | b"s" | b"S" | b"es" | b"'s")
     }
 }
 

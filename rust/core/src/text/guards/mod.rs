@@ -7,6 +7,7 @@
 
 mod align;
 mod entities;
+mod evidence;
 mod language;
 mod lexicon;
 mod literal;
@@ -20,7 +21,8 @@ mod tokens;
 
 use std::fmt;
 
-pub(crate) use align::Alignment;
+pub use align::Alignment;
+pub(crate) use evidence::evidence;
 pub use tokens::Analysis;
 
 /// The guards, by what they look at.

@@ -32,6 +32,9 @@ pub(super) struct Read {
     pub(super) digits_end: usize,
 }
 
+/// Units that may stand before their number: "Rs. 500", "USD 20".
+const CURRENCIES: [&str; 5] = ["usd", "eur", "gbp", "inr", "jpy"];
+
 /// Longest run of digits and separators that is read as one number.
 const MAX_DIGITS: usize = 64;
 
@@ -219,6 +222,12 @@ fn complete(analysis: &mut Analysis<'_>, number: &mut Number) {
     let before = analysis.text[..span.start].trim_end().chars().next_back();
     if let Some(sign @ ('$' | '\u{20ac}' | '\u{a3}' | '\u{20b9}' | '\u{a5}')) = before {
         number.unit = lexicon().unit(sign.encode_utf8(&mut [0; 4]));
+    }
+    if let Some(place) = number.token.checked_sub(1).filter(|_| number.unit.is_none())
+        && let Some(unit) = unit_at(analysis, place).filter(|unit| CURRENCIES.contains(&unit.dimension))
+    {
+        number.unit = Some(unit);
+        analysis.tokens[place].stop = true;
     }
     let next = number.token + 1;
     if let Some(scale) =

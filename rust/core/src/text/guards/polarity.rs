@@ -96,13 +96,23 @@ pub(crate) fn opposites(pair: &Alignment<'_, '_, '_>) -> (usize, Option<(usize, 
         let token = &pair.a.tokens[i];
         let hit = pair.only_b.iter().chain(&pair.function_b).find(|&&j| {
             let other = &pair.b.tokens[j];
-            !(token.stop && other.stop) && opposed(pair, token, other)
+            let particles = token.stop || other.stop;
+            (!particles || same_verb(pair, i, j)) && opposed(pair, token, other)
         });
         if let Some(&j) = hit {
             found = (found.0 + 1, found.1.or(Some((i, j))));
         }
     }
     found
+}
+
+/// "log in" and "log out": particles are opposites only after one and the same word.
+fn same_verb(pair: &Alignment<'_, '_, '_>, i: usize, j: usize) -> bool {
+    match (i.checked_sub(1), j.checked_sub(1)) {
+        (Some(i), Some(j)) => pair.a.key(&pair.a.tokens[i]) == pair.b.key(&pair.b.tokens[j]),
+        (None, None) => true,
+        _ => false,
+    }
 }
 
 fn opposed(pair: &Alignment<'_, '_, '_>, a: &Token, b: &Token) -> bool {

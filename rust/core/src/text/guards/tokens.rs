@@ -85,6 +85,15 @@ impl<'a> Analysis<'a> {
         &self.keys[token.key.clone()]
     }
 
+    /// What `bucket` says of each content word, each once.
+    pub fn buckets(&self, bucket: impl Fn(&str) -> usize) -> Vec<usize> {
+        let mut found: Vec<usize> =
+            self.tokens.iter().filter(|token| !token.stop).map(|token| bucket(self.key(token))).collect();
+        found.sort_unstable();
+        found.dedup();
+        found
+    }
+
     /// The token as written.
     pub(crate) fn written(&self, token: &Token) -> &'a str {
         &self.text[token.span.clone()]
@@ -109,12 +118,13 @@ impl<'a> Analysis<'a> {
                     written.strip_suffix("'s").or(written.strip_suffix("\u{2019}s")).unwrap_or(written),
                 );
                 if let Some(entry) = lexicon().word(&self.keys[start..]) {
-                    if let Some(canonical) = &entry.canonical {
+                    let member = entry.names_member(written);
+                    if let Some(canonical) = entry.canonical.as_ref().filter(|_| member || entry.class == 0) {
                         self.keys.truncate(start);
                         self.keys.push_str(canonical);
                     }
                     token.stop = entry.stop;
-                    token.class = entry.class;
+                    token.class = if member { entry.class } else { 0 };
                     token.entry = Some(entry);
                 }
             }
