@@ -409,3 +409,72 @@ class CacheCore:
     def validate(self) -> None:
         """Checks the cache's own structures; raises AssertionError naming what does not agree."""
     def __len__(self) -> int: ...
+def pair_feature_names() -> list[str]:
+    """Names of the features that the pair verifier sees besides the vectors, in their order."""
+
+def pair_features(pairs: Sequence[tuple[str, str]], similarities: Sequence[float], rarity: bytes) -> bytes:
+    """Features of pairs as float32 in native byte order, one row a pair; learned word weights count as zero.
+
+    Args:
+        pairs: Two texts each.
+        similarities: Their cosines.
+        rarity: Inverse document frequencies, one byte a word bucket.
+
+    Raises:
+        OptionError: `rarity` has another length.
+    """
+
+def pair_words(pairs: Sequence[tuple[str, str]]) -> list[tuple[list[int], list[int]]]:
+    """Buckets of the content words of pairs: those that stand on one side only, and those of both sides."""
+
+def word_buckets(texts: Sequence[str]) -> list[list[int]]:
+    """Buckets of the content words of texts, each bucket once a text."""
+
+def checksum(body: bytes, /) -> bytes:
+    """The 16 bytes that end a verifier file, over all bytes before them."""
+
+@final
+class PairVerifier:
+    """Estimates the probability that two prompts have the same answer.
+
+    Args:
+        path: A file that `nearhit tune` wrote; the shipped verifier by default.
+
+    Raises:
+        StorageError: The file cannot be read.
+        CorruptFileError: It is damaged, or of another version.
+
+    Example:
+        >>> verifier = PairVerifier()
+        >>> pairs = [("How do I reset my password?", "How can I reset my password?")]
+        >>> [(trees, network, confidence, accepted)] = verifier.judge_many(pairs, [0.97])
+        >>> accepted and confidence > verifier.threshold
+        True
+    """
+
+    def __new__(cls, path: str | PathLike[str] | None = None) -> PairVerifier: ...
+    @property
+    def threshold(self) -> float:
+        """Least confidence at which a near hit is served."""
+
+    @property
+    def embedder(self) -> str:
+        """Name of the embedder whose vectors it knows; with others it goes by the texts and the similarity."""
+
+    def judge_many(
+        self,
+        pairs: Sequence[tuple[str, str]],
+        similarities: Sequence[float],
+        vectors: tuple[ArrayLike, ArrayLike] | None = None,
+    ) -> list[tuple[float, float | None, float, bool]]:
+        """Judges pairs.
+
+        Args:
+            pairs: Two texts each.
+            similarities: Their cosines.
+            vectors: Unit vectors of the first and of the second texts, each of shape [n, dim].
+
+        Returns:
+            For each pair the log odds by the trees, those by the network (None without vectors), the calibrated
+            confidence in [0, 1], and whether the lexical guards accept it.
+        """

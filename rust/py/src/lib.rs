@@ -28,7 +28,7 @@ mod _core {
     #[pymodule_export]
     use super::text::{CanonicalRequest, canonical, guard, guard_many};
     #[pymodule_export]
-    use super::verify::{pair_feature_names, pair_features, word_buckets};
+    use super::verify::{PairVerifier, checksum, pair_feature_names, pair_features, pair_words, word_buckets};
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {

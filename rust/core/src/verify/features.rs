@@ -6,7 +6,7 @@ use super::weights::WordWeights;
 use crate::text::guards::{Alignment, Guard, Verdict, evidence};
 
 /// Names of the features, in their order.
-pub const NAMES: [&str; 44] = [
+pub const NAMES: [&str; 46] = [
     "similarity",
     "content_min",
     "content_max",
@@ -51,6 +51,8 @@ pub const NAMES: [&str; 44] = [
     "asks_one",
     "asked_min",
     "asked_max",
+    "learned_only",
+    "learned_both",
 ];
 
 /// How many features there are.
@@ -67,14 +69,22 @@ pub fn features(
     let (only_a, only_b) = (pair.only_a.len() as f32, pair.only_b.len() as f32);
     let matched = pair.matched.iter().filter(|(i, _)| !a.tokens[*i].stop).count() as f32;
     let (content_a, content_b) = (matched + only_a, matched + only_b);
-    let weight = |place: usize, left: bool| {
-        let analysis = if left { a } else { b };
-        weights.of(analysis.key(&analysis.tokens[place]))
-    };
-    let (sum_a, top_a) = sum_and_top(pair.only_a.iter().map(|&i| weight(i, true)));
-    let (sum_b, top_b) = sum_and_top(pair.only_b.iter().map(|&j| weight(j, false)));
-    let (sum_both, top_both) =
-        sum_and_top(pair.matched.iter().filter(|(i, _)| !a.tokens[*i].stop).map(|&(i, _)| weight(i, true)));
+    let (lone, shared) = words(pair);
+    let (mut sums, mut tops, mut learned_only) = ([0.0_f32; 2], [0.0_f32; 2], 0.0);
+    for (side, key) in lone {
+        let rarity = weights.rarity(key);
+        sums[side] += rarity;
+        tops[side] = tops[side].max(rarity);
+        learned_only += weights.only(key);
+    }
+    let (mut sum_both, mut top_both, mut learned_both) = (0.0_f32, 0.0_f32, 0.0);
+    for key in shared {
+        let rarity = weights.rarity(key);
+        sum_both += rarity;
+        top_both = top_both.max(rarity);
+        learned_both += weights.both(key);
+    }
+    let ([sum_a, sum_b], [top_a, top_b]) = (sums, tops);
     let found = evidence(pair);
     let (tokens_a, tokens_b) = (a.tokens.len() as f32, b.tokens.len() as f32);
     let (functions, bigrams) = overlaps(pair);
@@ -128,6 +138,8 @@ pub fn features(
         f32::from(a.asks != b.asks),
         f32::from(found.asked.0.min(found.asked.1)),
         f32::from(found.asked.0.max(found.asked.1)),
+        learned_only.clamp(-6.0, 6.0),
+        learned_both.clamp(-6.0, 6.0),
     ]
 }
 
@@ -135,8 +147,15 @@ fn ratio(part: f32, whole: f32) -> f32 {
     if whole > 0.0 { part / whole } else { 1.0 }
 }
 
-fn sum_and_top(weights: impl Iterator<Item = f32>) -> (f32, f32) {
-    weights.fold((0.0, 0.0), |(sum, top), weight| (sum + weight, f32::max(top, weight)))
+/// Keys of the content words that stand on one side only, with the side, and of those that both have.
+pub fn words<'p>(
+    pair: &'p Alignment<'_, '_, '_>,
+) -> (impl Iterator<Item = (usize, &'p str)>, impl Iterator<Item = &'p str>) {
+    let (a, b) = (pair.a, pair.b);
+    let left = pair.only_a.iter().map(|&i| (0, a.key(&a.tokens[i])));
+    let right = pair.only_b.iter().map(|&j| (1, b.key(&b.tokens[j])));
+    let shared = pair.matched.iter().map(|(i, _)| &a.tokens[*i]).filter(|token| !token.stop);
+    (left.chain(right), shared.map(|token| a.key(token)))
 }
 
 fn common(mut equal: impl Iterator<Item = bool>) -> f32 {

@@ -1,12 +1,15 @@
 //! Whether a near hit may be served: what decides between a similarity and an answer.
 
 pub mod features;
+pub mod model;
 pub mod weights;
 
-use crate::text::guards::{self, Analysis, Reason};
+use crate::text::guards::{self, Alignment, Analysis, Reason};
 use crate::{Error, Result};
+use model::Model;
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 /// How near hits are decided.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -86,22 +89,69 @@ pub struct Candidate<'c> {
 pub struct Decision {
     /// May be served.
     pub accepted: bool,
-    /// Probability that the two prompts have one answer.
+    /// Probability that the two prompts have one answer; the similarity where nothing estimates it.
     pub confidence: f32,
+    /// Confidence that was asked for.
+    pub required: f32,
     /// What the guards found; empty if they found nothing or were not asked.
     pub reasons: Vec<Reason>,
 }
 
+impl Decision {
+    /// Why the candidate was refused, one line a cause; empty if it was accepted.
+    pub fn refusals(&self) -> Vec<String> {
+        let mut lines: Vec<String> = self.reasons.iter().map(ToString::to_string).collect();
+        if self.confidence < self.required {
+            lines.push(format!("verifier: confidence {:.3} is below {:.3}", self.confidence, self.required));
+        }
+        lines
+    }
+}
+
 /// Decides about candidates whose similarity already reached the threshold.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Judge {
     policy: Policy,
+    model: Arc<Model>,
+    knows_vectors: bool,
+    least: f32,
+}
+
+impl Default for Judge {
+    fn default() -> Self {
+        Self::new(Policy::default())
+    }
 }
 
 impl Judge {
-    /// A judge for a policy.
+    /// A judge with the verifier that comes with the library, for vectors of any embedder.
     pub fn new(policy: Policy) -> Self {
-        Self { policy }
+        Self::with_model(policy, Model::shipped())
+    }
+
+    /// A judge with a verifier of the user's own.
+    pub fn with_model(policy: Policy, model: Arc<Model>) -> Self {
+        Self { policy, least: model.threshold(), model, knows_vectors: false }
+    }
+
+    /// Lets the verifier look at vectors, if it knows the embedder that makes them.
+    #[must_use]
+    pub fn for_embedder(mut self, id: &str, dim: usize) -> Self {
+        self.knows_vectors = self.model.knows(id, dim);
+        self
+    }
+
+    /// Asks for another confidence than the verifier's own.
+    pub fn with_confidence(mut self, least: f32) -> Result<Self> {
+        if !(0.0..=1.0).contains(&least) {
+            return Err(Error::InvalidOption {
+                name: "confidence",
+                value: least.to_string(),
+                expected: "a probability in [0, 1]".into(),
+            });
+        }
+        self.least = least;
+        Ok(self)
     }
 
     /// The policy.
@@ -121,11 +171,16 @@ impl Judge {
     /// assert_eq!(decision.reasons[0].guard.name(), "negation");
     /// ```
     pub fn judge(&self, query: &Query<'_>, candidate: Candidate<'_>) -> Decision {
+        let similarity = candidate.similarity;
         if self.policy == Policy::Static {
-            return Decision { accepted: true, confidence: candidate.similarity, reasons: Vec::new() };
+            return Decision { accepted: true, confidence: similarity, required: -1.0, reasons: Vec::new() };
         }
-        let verdict = guards::compare(&query.analysis, &Analysis::new(candidate.text));
-        let confidence = if verdict.accepted { candidate.similarity } else { 0.0 };
-        Decision { accepted: verdict.accepted, confidence, reasons: verdict.reasons }
+        let text = Analysis::new(candidate.text);
+        let pair = Alignment::new(&query.analysis, &text);
+        let verdict = guards::compare_aligned(&pair);
+        let vectors = self.knows_vectors.then_some((query.vector, candidate.vector));
+        let confidence = self.model.confidence(&pair, &verdict, similarity, vectors);
+        let accepted = verdict.accepted && confidence >= self.least;
+        Decision { accepted, confidence, required: self.least, reasons: verdict.reasons }
     }
 }

@@ -107,7 +107,7 @@ impl Lexicon {
         for line in lines(include_str!("lexicon/synonyms.txt")) {
             let canonical = line.split_whitespace().next().map(stemmed);
             for word in line.split_whitespace().skip(1) {
-                lexicon.words.entry(stemmed(word)).or_default().canonical = canonical.clone();
+                lexicon.words.entry(stemmed(word)).or_default().canonical.clone_from(&canonical);
             }
         }
         lexicon.parse_languages();

@@ -136,10 +136,11 @@ pub fn judge(query: &str, candidate: &str) -> Verdict {
 
 /// [`judge`] for texts already taken apart.
 pub fn compare(query: &Analysis<'_>, candidate: &Analysis<'_>) -> Verdict {
-    judge_alignment(&Alignment::new(query, candidate))
+    compare_aligned(&Alignment::new(query, candidate))
 }
 
-pub(crate) fn judge_alignment(pair: &Alignment<'_, '_, '_>) -> Verdict {
+/// [`judge`] for texts already aligned.
+pub fn compare_aligned(pair: &Alignment<'_, '_, '_>) -> Verdict {
     let (mine, theirs) = (language::detect(pair.a), language::detect(pair.b));
     let polarity = polarity::judge(pair, mine, theirs);
     let found = [
