@@ -409,6 +409,7 @@ class CacheCore:
     def validate(self) -> None:
         """Checks the cache's own structures; raises AssertionError naming what does not agree."""
     def __len__(self) -> int: ...
+
 def pair_feature_names() -> list[str]:
     """Names of the features that the pair verifier sees besides the vectors, in their order."""
 
