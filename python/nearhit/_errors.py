@@ -182,7 +182,7 @@ class TierClosedError(TierError):
 
 
 class TierUnsupportedError(TierError):
-    """The request needs something that the tier cannot do; nothing was sent.
+    """The request needs something that the tier cannot do; nothing was sent, or the server refused it as such.
 
     Attributes:
         needs: What is missing: "tools", "images", "audio", "json", "context" or the name of a parameter.

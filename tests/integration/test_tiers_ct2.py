@@ -12,9 +12,11 @@ import threading
 import time
 
 import pytest
+from tests.support import chat_server as chat
+from tests.support.http_server import Server
 
 import nearhit
-from nearhit import CTranslate2Tier, models
+from nearhit import CTranslate2Tier, OpenAITier, models
 from nearhit._types import Usage
 from nearhit.tiers import Timeouts
 
@@ -242,6 +244,20 @@ def test_a_model_that_is_not_here():
 def test_an_embedder_is_no_tier(minilm):
     with pytest.raises(nearhit.ModelFormatError, match="not a generator"):
         CTranslate2Tier("x", models.EMBEDDER)
+
+
+def test_behind_a_server_it_says_the_same(tier):
+    with (
+        Server(default=chat.serves(tier)) as server,
+        OpenAITier("remote", "small", base_url=server.url, trust_env=False) as remote,
+    ):
+        local = tier.complete(FRANCE)
+        for answer in (remote.complete(FRANCE), remote.complete(FRANCE, stream=False)):
+            assert (answer.text, answer.finish_reason, answer.usage) == (local.text, "stop", local.usage)
+        streamed = remote.complete(STORY, max_tokens=8)
+        assert len(streamed.timings.itl) == 7
+        with pytest.raises(nearhit.TierStatusError, match="does not have logit_bias"):
+            remote.complete(FRANCE, logit_bias={"5": 1})
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")

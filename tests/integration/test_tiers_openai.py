@@ -6,7 +6,10 @@ import asyncio
 import gzip
 import json
 import logging
+import os
 import socket
+import subprocess
+import sys
 import time
 import traceback
 from email.utils import formatdate
@@ -268,6 +271,54 @@ def test_error_statuses_carry_the_servers_words(server, tier, status):
     assert caught.value.status == status
     assert caught.value.body == "the reason why"
     assert tier.complete("again").text == "Hello, world"
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        {"message": "too long", "code": "context_length_exceeded"},
+        {"message": "This model's maximum context length is 8192 tokens.", "code": 400},
+    ],
+)
+def test_a_prompt_too_long_for_the_server_is_told_apart(server, tier, error):
+    server.then(chat.answers({"error": error}, status=400))
+    with pytest.raises(nearhit.TierUnsupportedError, match="HTTP 400") as caught:
+        tier.complete("hi")
+    assert caught.value.needs == ("context",)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_forked_child_has_connections_of_its_own(server):
+    script = f"""
+import os
+from nearhit import OpenAITier
+tier = OpenAITier("remote", "m", base_url={server.url!r}, trust_env=False)
+assert tier.complete("a").text == "Hello, world"
+pid = os.fork()
+assert all(tier.complete("b").text == "Hello, world" for _ in range(5))
+if pid == 0:
+    os._exit(0)
+assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+assert tier.complete("c").text == "Hello, world"
+"""
+    command = [sys.executable, "-W", "error", "-W", "ignore::DeprecationWarning", "-c", script]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert len(server.requests) == 12
+    assert server.connections == 2
+
+
+def test_leaving_the_interpreter_with_a_stream_open_is_quiet(server):
+    server.then(chat.stalls(3))
+    script = f"""
+from nearhit import OpenAITier
+stream = OpenAITier("remote", "m", base_url={server.url!r}, trust_env=False).stream("hi")
+next(stream)
+"""
+    command = [sys.executable, "-W", "error", "-c", script]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert server.departed.wait(5)
 
 
 def test_nobody_listens():

@@ -6,10 +6,15 @@ import asyncio
 import json
 from typing import TYPE_CHECKING, Any
 
+from nearhit import Error
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from tests.support.http_server import Handler, Reply, Request
+
+    from nearhit._types import Usage
+    from nearhit.tiers import Tier
 
 USAGE = {"prompt_tokens": 7, "completion_tokens": 3, "total_tokens": 10}
 WORDS = ("Hello", ", ", "world")
@@ -140,3 +145,38 @@ def refused_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+def serves(tier: Tier) -> Handler:
+    """Answers as an OpenAI-compatible server in front of a real tier: JSON and SSE, errors as error bodies."""
+
+    async def handle(request: Request, reply: Reply) -> None:
+        params = request.json
+        messages, model = params.pop("messages"), params.pop("model")
+        streaming = params.pop("stream", False)
+        params.pop("stream_options", None)
+        head = {"id": "chatcmpl-1", "created": 1, "model": model}
+        try:
+            if not streaming:
+                answer = await tier.acomplete(messages, **params)
+                whole = body(answer.text, finish=answer.finish_reason)
+                await reply.body(200, json.dumps({**whole, **head, "usage": _usage(answer.usage)}).encode())
+                return
+            async with tier.astream(messages, **params) as stream:
+                first = await anext(stream)
+                await reply.start_stream()
+                await reply.part(event({**piece({"role": "assistant", "content": first.text}), **head}))
+                async for chunk in stream:
+                    await reply.part(event({**piece({"content": chunk.text}, finish=chunk.finish_reason), **head}))
+            await reply.part(event({**piece({}), **head, "choices": [], "usage": _usage(stream.completion().usage)}))
+            await reply.part(event("[DONE]"))
+            await reply.end_stream()
+        except Error as error:
+            await reply.body(400, json.dumps({"error": {"message": str(error), "type": type(error).__name__}}).encode())
+
+    return handle
+
+
+def _usage(usage: Usage) -> dict[str, int]:
+    counts = {"prompt_tokens": usage.prompt_tokens, "completion_tokens": usage.completion_tokens}
+    return {**counts, "total_tokens": usage.total_tokens}

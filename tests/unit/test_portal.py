@@ -263,7 +263,7 @@ next(iterator)
 
 def run_clean(script):
     # Python 3.12 and later warn of any fork beside threads; that is what is being tried here.
-    command = [sys.executable, "-X", "dev", "-W", "error", "-W", "ignore::DeprecationWarning", "-c", script]
+    command = [sys.executable, "-W", "error", "-W", "ignore::DeprecationWarning", "-c", script]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""

@@ -142,10 +142,10 @@ class Tier(ABC):
             TierUnsupportedError: The request needs what the tier cannot do.
             TierError: While iterating: the tier could not answer, in one of its kinds.
         """
+        check_kind("timeouts", timeouts, Timeouts)
         read = self._accept(messages, params)
-        return AsyncTierStream(
-            self, lambda watch: self._open(read, params, watch, limits), limits := timeouts or self.timeouts
-        )
+        limits = timeouts or self.timeouts
+        return AsyncTierStream(self, lambda watch: self._open(read, params, watch, limits), limits)
 
     async def acomplete(self, messages: Prompt, *, timeouts: Timeouts | None = None, **params: Any) -> Completion:
         """Returns the whole answer; arguments and errors as for `astream`."""
@@ -171,6 +171,15 @@ class Tier(ABC):
             TierUnsupportedError: The request needs what the tier cannot do.
         """
         self._accept(messages, params)
+
+    def count_tokens(self, messages: Prompt) -> int | None:
+        """Returns how many tokens the messages are to the model; None where only the server could tell.
+
+        Raises:
+            InputError: Messages that cannot be read.
+        """
+        read_messages(messages)
+        return None
 
     def cost(self, usage: Usage) -> float | None:
         """Returns what `usage` costs in US dollars; None where the price or the token counts are unknown."""

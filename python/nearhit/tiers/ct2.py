@@ -15,6 +15,7 @@ from nearhit._errors import ContextLengthError, ModelFormatError, OptionError, T
 from nearhit._types import Chunk, Usage
 from nearhit.models.replica import Replica
 from nearhit.tiers.base import Tier
+from nearhit.tiers.messages import read_messages
 from nearhit.tiers.options import check_whole
 from nearhit.tiers.sampling import Sampling, read_sampling
 from nearhit.tiers.stops import StopMatcher
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Mapping, Sequence
     from pathlib import Path
 
-    from nearhit._types import Message
+    from nearhit._types import Message, Prompt
     from nearhit.tiers.timing import Stopwatch, Timeouts
 
 _WEIGHTS: dict[str, models.Quantization] = {
@@ -41,6 +42,9 @@ _WEIGHTS: dict[str, models.Quantization] = {
 """Compute types, and the stored weights that each one starts from."""
 
 _MOST_DEFAULT_THREADS = 4
+
+_MAX_QUEUE = 64
+"""At 20 ms a token, one more in the queue would wait for minutes: better that it is sent elsewhere at once."""
 
 _EXIT_SECONDS = 60.0
 """How long leaving the interpreter waits for an engine, which cannot be interrupted inside a prompt."""
@@ -64,8 +68,8 @@ class CTranslate2Tier(Tier):
         intra_threads: Threads inside one request.
         max_tokens: Most tokens of an answer for requests that set no limit.
         chat_template: Jinja template in place of the model's own.
-        **options: As for `Tier`. `max_concurrency` is `threads` unless given; `max_context` is the model's own window
-            at most.
+        **options: As for `Tier`. Unless given, `max_concurrency` is `threads` and `max_queue` 64; `max_context` is the
+            model's own window at most.
 
     Raises:
         ModelNotFoundError: No such model is here; the message says how to fetch it.
@@ -101,6 +105,7 @@ class CTranslate2Tier(Tier):
         threads = threads or min(_cores(), _MOST_DEFAULT_THREADS)
         options.setdefault("capabilities", ())
         options.setdefault("max_concurrency", threads)
+        options.setdefault("max_queue", _MAX_QUEUE)
         super().__init__(name, str(model), **options)
         folder = models.converted(model, _WEIGHTS[compute_type])
         manifest = models.Manifest.read(folder)
@@ -114,15 +119,15 @@ class CTranslate2Tier(Tier):
         self.device = self._generator.get().device
         self.compute_type = self._generator.get().compute_type
 
-    def count_tokens(self, messages: Sequence[Message]) -> int:
+    def count_tokens(self, messages: Prompt) -> int:
         """Returns how many tokens the messages are, chat template included.
 
         Raises:
-            RequestError: Messages that cannot be read.
+            InputError: Messages that cannot be read.
         """
-        return len(self._tokeniser.encode(messages))
+        return len(self._tokeniser.encode(read_messages(messages)))
 
-    def check(self, messages: Any, **params: Any) -> None:
+    def check(self, messages: Prompt, **params: Any) -> None:
         """Raises, without running anything, if the tier cannot take this request.
 
         Raises:
@@ -133,7 +138,7 @@ class CTranslate2Tier(Tier):
         read = self._accept(messages, params)
         self._prepare(read, read_sampling(params, tier=self.name))
 
-    def _accept(self, messages: Any, params: Mapping[str, Any]) -> list[Message]:
+    def _accept(self, messages: Prompt, params: Mapping[str, Any]) -> list[Message]:
         read = super()._accept(messages, params)
         read_sampling(params, tier=self.name)
         return read

@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-import time
 import weakref
 from contextlib import aclosing, asynccontextmanager, contextmanager, suppress
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from nearhit._errors import (
-    OptionError,
     TierConnectionError,
     TierError,
     TierProtocolError,
     TierRateLimitError,
     TierStatusError,
     TierTimeoutError,
+    TierUnsupportedError,
 )
 from nearhit.tiers import wire
 from nearhit.tiers.base import Tier
+from nearhit.tiers.connection import Client, Connecting, Secrets, check_key, drain, endpoint, verification
 from nearhit.tiers.sse import SSEError, SSEParser
 from nearhit.tiers.timing import Timeouts
 
@@ -35,8 +35,6 @@ if TYPE_CHECKING:
 _DEFAULT_TIMEOUTS = Timeouts(connect=5.0, first_token=60.0, stall=30.0, total=600.0)
 _MAX_ERROR_BYTES = 64 * 1024
 _MAX_BODY_BYTES = 256 * 1024 * 1024
-_DRAIN_SECONDS = 0.05
-"""How long a finished answer's connection may take to reach its end; past that it is closed, not kept for reuse."""
 
 
 class OpenAITier(Tier):
@@ -87,13 +85,13 @@ class OpenAITier(Tier):
         **options: Any,
     ) -> None:
         super().__init__(name, model, timeouts=timeouts or _DEFAULT_TIMEOUTS, **options)
-        self._url = _endpoint(base_url)
-        _check_key(api_key)
-        self._secrets = _Secrets(api_key, headers or {})
+        self._url = endpoint(base_url)
+        check_key(api_key)
+        self._secrets = Secrets(api_key, headers or {})
         self._include_usage = include_usage
-        self._verify = verify
+        self._verify = verification(self._url, verify=verify, trust_env=trust_env)
         self._trust_env = trust_env
-        self._clients: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Client] = weakref.WeakKeyDictionary()
+        self._clients: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Client] = weakref.WeakKeyDictionary()
 
     @property
     def base_url(self) -> str:
@@ -111,8 +109,8 @@ class OpenAITier(Tier):
             del self._clients[loop]
             if loop is here:
                 await client.aclose()
-            else:
-                with suppress(RuntimeError):  # the loop is closed, and its connections with it
+            elif loop.is_running():  # one that has ended has closed its connections
+                with suppress(RuntimeError):  # or has just done so
                     asyncio.run_coroutine_threadsafe(client.aclose(), loop)
 
     async def _open(
@@ -148,7 +146,7 @@ class OpenAITier(Tier):
         self, headers: Mapping[str, str], body: Mapping[str, Any], watch: Stopwatch, timeouts: Timeouts
     ) -> AsyncIterator[httpx2.Response]:
         """Sends a request and yields the open answer, once its status is 200."""
-        import httpx2  # noqa: PLC0415 - loading it takes longer than `import nearhit` may
+        import httpx2  # noqa: PLC0415 - loaded by the constructor
 
         content = wire.encode_body(body)
         client = (await self._client()).http
@@ -159,7 +157,7 @@ class OpenAITier(Tier):
             headers={"content-type": "application/json", **headers},
             # Everything after the connection is limited by the stream, in terms of tokens rather than of reads.
             timeout=httpx2.Timeout(None, connect=timeouts.connect),
-            extensions={"trace": _Connecting(watch)},
+            extensions={"trace": Connecting(watch)},
         )
         with self._explained(timeouts):
             response = await client.send(request, stream=True)
@@ -199,7 +197,7 @@ class OpenAITier(Tier):
                 raise self._broken(f"the stream ended after {received} characters without a finish reason")
             watch.finish()
             if done:
-                await _drain(pieces)
+                await drain(pieces)
         finally:
             await pieces.aclose()
 
@@ -247,6 +245,8 @@ class OpenAITier(Tier):
         words = self._secrets.redact(wire.error_words(body))
         status = response.status_code
         message = f"tier {self.name!r}: HTTP {status}{': ' if words else ''}{words}"
+        if wire.means_too_long(body):
+            raise TierUnsupportedError(message, tier=self.name, needs=("context",))
         if HTTPStatus.MULTIPLE_CHOICES <= status < HTTPStatus.BAD_REQUEST:
             message += f" (redirects are not followed; check base_url {self.base_url!r})"
         raise self._status_error(message, status, words, wire.read_retry_after(response.headers))
@@ -261,7 +261,7 @@ class OpenAITier(Tier):
     @contextmanager
     def _explained(self, timeouts: Timeouts | None = None, received: int | None = None) -> Iterator[None]:
         """Turns the HTTP client's errors into the tier's."""
-        import httpx2  # noqa: PLC0415 - loaded already
+        import httpx2  # noqa: PLC0415 - loaded by the constructor
 
         try:
             yield
@@ -284,22 +284,20 @@ class OpenAITier(Tier):
             self.refuse_closed()  # the client says only that it has been closed
             raise
 
-    async def _client(self) -> _Client:
+    async def _client(self) -> Client:
         """Returns this event loop's client, opening it on first use."""
         loop = asyncio.get_running_loop()
         client = self._clients.get(loop)
         if client is None:
-            import httpx2  # noqa: PLC0415 - loading it takes longer than `import nearhit` may
+            import httpx2  # noqa: PLC0415 - loaded by the constructor
 
-            encrypted = self._url.startswith("https:")
             http = httpx2.AsyncClient(
                 headers={"user-agent": "nearhit", **self._secrets.headers()},
-                # Without encryption there is nothing to verify, and loading the certificates takes 20 ms.
-                verify=self._verify if encrypted else False,
+                verify=self._verify,
                 trust_env=self._trust_env,
                 limits=httpx2.Limits(max_connections=None, max_keepalive_connections=100, keepalive_expiry=30.0),
             )
-            client = self._clients[loop] = _Client(http)
+            client = self._clients[loop] = Client(http)
             await client.bind()
         return client
 
@@ -310,103 +308,4 @@ class OpenAITier(Tier):
         self._clients = weakref.WeakKeyDictionary()
 
 
-_parents_clients: list[_Client] = []
-
-
-class _Client:
-    """An HTTP client that is closed when its event loop shuts down.
-
-    `asyncio.run` and the portal close every asynchronous generator of their loop before they close the loop; one that
-    lives as long as the client is therefore a safe place to close it, even if the caller forgets to.
-    """
-
-    def __init__(self, http: httpx2.AsyncClient) -> None:
-        self.http = http
-        self._life = self._live()
-
-    async def bind(self) -> None:
-        """Ties the client to the running loop."""
-        await anext(self._life)
-
-    async def _live(self) -> AsyncGenerator[None, None]:
-        try:
-            yield
-        finally:
-            await self.http.aclose()
-
-    async def aclose(self) -> None:
-        """Closes the client."""
-        await self._life.aclose()
-
-
-class _Connecting:
-    """Notes how long the HTTP client took to connect and to agree on encryption."""
-
-    def __init__(self, watch: Stopwatch) -> None:
-        self._watch = watch
-        self._since: float | None = None
-
-    async def __call__(self, event: str, _info: Mapping[str, Any]) -> None:
-        if event == "connection.connect_tcp.started":
-            self._since = time.perf_counter()
-        elif event in ("connection.connect_tcp.complete", "connection.start_tls.complete") and self._since is not None:
-            self._watch.connect = time.perf_counter() - self._since
-
-
-class _Secrets:
-    """What must be sent and never shown: the key, and headers that carry one."""
-
-    __slots__ = ("_headers", "_values")
-
-    def __init__(self, api_key: str | None, headers: Mapping[str, str]) -> None:
-        self._headers = dict(headers)
-        if api_key is not None:
-            self._headers.setdefault("authorization", f"Bearer {api_key}")
-        values = {api_key, *headers.values()} - {None}
-        # Short values are words that any message may hold.
-        self._values = [value for value in values if value is not None and len(value) >= 8]  # noqa: PLR2004
-
-    def __repr__(self) -> str:
-        return "_Secrets(***)"
-
-    def headers(self) -> dict[str, str]:
-        return dict(self._headers)
-
-    def redact(self, text: str) -> str:
-        for value in self._values:
-            text = text.replace(value, "***")
-        return text
-
-
-def _check_key(api_key: object) -> None:
-    if api_key is None:
-        return
-    if not isinstance(api_key, str) or not api_key.strip() or not api_key.isascii() or not api_key.isprintable():
-        raise OptionError("api_key must be a printable ASCII text, or None for a server without keys")
-
-
-def _endpoint(base_url: str) -> str:
-    """Returns the address of chat completions below `base_url`."""
-    from urllib.parse import urlsplit, urlunsplit  # noqa: PLC0415 - only needed here, once
-
-    if not isinstance(base_url, str):
-        raise OptionError(f"base_url must be a text, not {type(base_url).__name__}")
-    try:
-        parts = urlsplit(base_url.strip())
-        valid = parts.scheme in ("http", "https") and parts.hostname and (parts.port is None or parts.port > 0)
-    except ValueError:
-        valid = False
-    if not valid:
-        raise OptionError(f"base_url must be an address such as 'http://localhost:8000/v1', not {base_url!r}")
-    if parts.username is not None or parts.password is not None:
-        raise OptionError("base_url must not hold a user or password: pass api_key or headers instead")
-    path = parts.path.rstrip("/").removesuffix("/chat/completions")
-    return urlunsplit((parts.scheme, parts.netloc, path + "/chat/completions", parts.query, ""))
-
-
-async def _drain(pieces: AsyncIterator[bytes]) -> None:
-    """Reads a finished answer to its end, so that its connection can be used again."""
-    with suppress(Exception):  # the answer is whole; what becomes of its connection is not the caller's concern
-        async with asyncio.timeout(_DRAIN_SECONDS):
-            async for _ in pieces:
-                pass
+_parents_clients: list[Client] = []

@@ -204,6 +204,18 @@ def error_words(body: bytes) -> str:
     return snippet(error if isinstance(error, str) else json.dumps(error, ensure_ascii=False))
 
 
+def means_too_long(body: bytes) -> bool:
+    """Whether an error body says that the prompt does not fit into the model's window, as OpenAI and vLLM say it."""
+    try:
+        value = json.loads(body)
+    except (ValueError, RecursionError):
+        return False
+    error = value.get("error", value) if isinstance(value, dict) else None
+    if not isinstance(error, dict):
+        return False
+    return error.get("code") == "context_length_exceeded" or "maximum context length" in str(error.get("message"))
+
+
 def read_retry_after(headers: Mapping[str, str], *, now: float | None = None) -> float | None:
     """Returns how many seconds the server asks to wait, or None.
 
