@@ -120,9 +120,11 @@ def place(folder: Path, destination: Path) -> None:
             if file.is_file():
                 _sync(file)
         destination.parent.mkdir(parents=True, exist_ok=True)
+        replaced = folder.with_name("replaced")
         if destination.exists():
-            shutil.rmtree(destination)
+            destination.rename(replaced)
         folder.rename(destination)
+        shutil.rmtree(replaced, ignore_errors=True)
 
 
 def _sync(file: Path) -> None:

@@ -12,11 +12,20 @@ import os
 import sys
 from pathlib import Path
 
+from nearhit._errors import StorageError
+
 
 def home() -> Path:
-    """Returns the folder for everything nearhit keeps: `NEARHIT_HOME`, else the platform's user cache folder."""
+    """Returns the folder for everything nearhit keeps: `NEARHIT_HOME`, else the platform's user cache folder.
+
+    Raises:
+        StorageError: This user has no home folder, and `NEARHIT_HOME` is not set.
+    """
     configured = os.environ.get("NEARHIT_HOME")
-    return Path(configured).expanduser() if configured else _user_cache() / "nearhit"
+    try:
+        return Path(configured).expanduser().absolute() if configured else _user_cache() / "nearhit"
+    except RuntimeError as error:
+        raise StorageError("this user has no home folder; set NEARHIT_HOME to a folder of yours") from error
 
 
 def _user_cache() -> Path:

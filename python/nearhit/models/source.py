@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import re
@@ -11,7 +12,7 @@ from typing import Any
 
 from nearhit._errors import ModelFormatError, ModelNotFoundError, OptionError
 from nearhit.models.catalogue import CATALOGUE
-from nearhit.models.files import sha256, storage_errors
+from nearhit.models.files import sha256, storage_error, storage_errors
 from nearhit.models.home import models_folder
 
 RECORD = "nearhit-model.json"
@@ -21,6 +22,7 @@ SUFFIXES = frozenset({".safetensors", ".gguf", ".json", ".txt"})
 """The files a model is made of; code and pickles are neither fetched nor copied nor read."""
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)?")
+_LONGEST_NAME = 150  # file systems allow 255 bytes, and conversions add to it
 _NOT_IN_A_SLUG = re.compile(r"[^A-Za-z0-9._-]+")
 
 
@@ -88,7 +90,7 @@ def find(model: str | Path) -> Source:
         if named
         else "check the path, or give the name of a fetched model (`nearhit models list`)"
     )
-    raise ModelNotFoundError(f"no model {str(model)!r} in {models_folder()}, and no such folder; {hint}")
+    raise ModelNotFoundError(f"no model {str(model)[:200]!r} in {models_folder()}, and no such folder; {hint}")
 
 
 def find_path(path: str | Path) -> Source | None:
@@ -99,14 +101,21 @@ def find_path(path: str | Path) -> Source | None:
     """
     if not str(path) or "\0" in str(path):
         return None
-    absolute = Path(path).expanduser().resolve()
-    with storage_errors(absolute):
+    try:
+        absolute = Path(path).expanduser().resolve()
+    except (RuntimeError, OSError):  # the home of nobody, or links that go round in a circle
+        return None
+    try:
         return Source(_path_name(absolute), absolute) if absolute.exists() else None
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            return None
+        raise storage_error(error, absolute) from error
 
 
 def is_name(text: str) -> bool:
     """Whether a text has the form of a model name: NAME or OWNER/NAME."""
-    return _NAME.fullmatch(text) is not None
+    return len(text) <= _LONGEST_NAME and _NAME.fullmatch(text) is not None
 
 
 def model_files(path: Path) -> list[Path]:
@@ -162,4 +171,4 @@ def _inside(file: Path, path: Path) -> str:
 
 def _path_name(path: Path) -> str:
     stem = path.stem if path.is_file() else path.name
-    return _NOT_IN_A_SLUG.sub("-", stem).lstrip("._-") or "model"
+    return _NOT_IN_A_SLUG.sub("-", stem).lstrip("._-")[:_LONGEST_NAME] or "model"

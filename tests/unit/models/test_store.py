@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -286,7 +286,24 @@ def test_the_home_follows_the_platform(
     assert models.home() == Path(expected)
 
 
-def test_a_model_folder_that_is_a_broken_symlink_is_not_found(home: Path, tmp_path: Path, make_bert: Any) -> None:
+def test_paths_that_lead_nowhere_are_not_found(home: Path, tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(tmp_path / "nowhere")
-    with pytest.raises(ModelNotFoundError):
-        models.converted(tmp_path / "link")
+    (tmp_path / "circle").symlink_to(tmp_path / "circle")
+    odd = ["~nobody-of-this-name/model", "nul\0name", "", "x" * 200, "x" * 5000, "/" + "x" * 5000, "a/" * 3000]
+    for path in (tmp_path / "link", tmp_path / "circle", *odd):
+        with pytest.raises(ModelNotFoundError):
+            models.converted(path)
+        with pytest.raises(ModelNotFoundError):
+            models.fetch(path)
+
+
+def test_a_relative_home_does_not_move_with_the_current_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("NEARHIT_HOME", "here")
+    assert models.home() == tmp_path / "here"
+
+
+def test_a_user_without_a_home_is_told_to_set_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NEARHIT_HOME", "~nobody-of-this-name/cache")
+    with pytest.raises(StorageError, match="set NEARHIT_HOME"):
+        models.home()
