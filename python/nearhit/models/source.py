@@ -154,6 +154,18 @@ def read_record(folder: Path) -> dict[str, Any]:
     return record if isinstance(record, dict) else {}
 
 
+def is_whole(folder: Path) -> bool:
+    """Whether a fetched model is there with every file it was placed with, each as long as it was."""
+    try:
+        recorded = read_record(folder).get("stamps")
+        found = stamps(folder)
+    except ModelFormatError:
+        return False
+    if not isinstance(recorded, dict):
+        return False
+    return {name: stamp[:1] for name, stamp in found.items()} == {name: stamp[:1] for name, stamp in recorded.items()}
+
+
 def write_record(folder: Path, *, name: str, origin: str) -> None:
     """Records a fetched model's name, origin and hash beside its files.
 

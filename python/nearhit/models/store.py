@@ -7,7 +7,7 @@ import shutil
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from nearhit._errors import ModelFormatError, ModelNotFoundError
+from nearhit._errors import ModelFormatError, ModelNotFoundError, OptionError
 from nearhit.models import wheel
 from nearhit.models.catalogue import CATALOGUE
 from nearhit.models.conversion import Quantization, check_quantization, write_model
@@ -15,7 +15,17 @@ from nearhit.models.files import exclusive, folder_size, place, require_space, s
 from nearhit.models.home import converted_folder, models_folder
 from nearhit.models.manifest import CONVERTER_VERSION, FILE_NAME, Manifest
 from nearhit.models.progress import Progress, silent
-from nearhit.models.source import Source, find, find_path, is_name, model_files, read_record, slug, write_record
+from nearhit.models.source import (
+    Source,
+    find,
+    find_path,
+    is_name,
+    is_whole,
+    model_files,
+    read_record,
+    slug,
+    write_record,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -44,8 +54,8 @@ class Installed:
 def fetch(model: str | Path, *, progress: Progress = silent) -> Path:
     """Makes a model's files available in the store: a default model, one of the Hugging Face hub, or a local folder's.
 
-    A model that is there already is left as it is. Of several processes that fetch the same one, one works and the
-    others wait.
+    A model that is there already is left as it is, unless files of it are missing or cut. Of several processes that
+    fetch the same one, one works and the others wait.
 
     Args:
         model: A name of `CATALOGUE`, `OWNER/NAME` on the hub, or the path of a folder or GGUF file.
@@ -57,6 +67,7 @@ def fetch(model: str | Path, *, progress: Progress = silent) -> Path:
     Raises:
         ModelNotFoundError: No default model has this name, and there is no such folder.
         ModelDownloadError: The download failed, or gave another file than the pinned one.
+        OptionError: Another model of the same name was fetched from elsewhere.
         MissingDependencyError: What downloads is not installed.
         StorageError: No room, or no permission.
 
@@ -67,10 +78,11 @@ def fetch(model: str | Path, *, progress: Progress = silent) -> Path:
     """
     name, take = _origin(model)
     folder = models_folder() / slug(name)
-    if folder.is_dir():
+    if is_whole(folder):
+        _refuse_another(model, Source(name, folder))
         return folder
     with exclusive(slug(name), progress) as work:
-        if not folder.is_dir():
+        if not is_whole(folder):
             made, origin = take(work, progress)
             write_record(made, name=name, origin=origin)
             place(made, folder)
@@ -136,9 +148,12 @@ def installed() -> list[Installed]:
     """
     rows: dict[str, Installed] = {}
     for folder in _folders(models_folder()):
-        record = read_record(folder)
-        name = str(record.get("name", folder.name))
-        rows[slug(name)] = Installed(name, str(record.get("origin", "")), folder, folder_size(folder), ())
+        try:
+            record = read_record(folder)
+        except ModelFormatError:
+            record = {"origin": "damaged: fetch it again"}
+        name = str(record.get("name", folder.name.replace("--", "/", 1)))
+        rows[folder.name] = Installed(name, str(record.get("origin", "")), folder, folder_size(folder), ())
     for folder in _folders(converted_folder()):
         try:
             manifest = Manifest.read(folder)
@@ -178,6 +193,16 @@ def remove(name: str) -> int:
                 trash = folder.rename(work / f"trash-{number}")
                 shutil.rmtree(trash)
     return freed
+
+
+def _refuse_another(model: str | Path, stored: Source) -> None:
+    """Checks that a local folder which seems to be in the store is the one that is there."""
+    local = None if str(model).casefold() in CATALOGUE else find_path(model)
+    if local is not None and local.path != stored.path and local.content() != stored.content():
+        raise OptionError(
+            f"the store has another model named {stored.name!r}; remove that one first "
+            f"(`nearhit models rm {stored.name}`), or give {local.path.name} another name"
+        )
 
 
 def _origin(model: str | Path) -> tuple[str, Callable[[Path, Progress], tuple[Path, str]]]:

@@ -187,6 +187,35 @@ def test_a_local_folder_can_be_fetched_listed_used_and_removed(home: Path, make_
         models.remove("my-model")
 
 
+def test_another_model_of_the_same_name_is_not_mistaken_for_the_first(
+    home: Path, make_bert: Callable[..., Path], tmp_path: Path
+) -> None:
+    first = make_bert()
+    stored = models.fetch(first)
+    assert models.fetch(first) == stored
+    (tmp_path / "elsewhere").mkdir()
+    other = make_bert("other", weights={"embeddings.LayerNorm.bias": np.ones(32, np.float32)})
+    other = other.rename(tmp_path / "elsewhere" / first.name)
+    with pytest.raises(OptionError, match="another model named 'tiny-bert'"):
+        models.fetch(other)
+
+
+@pytest.mark.parametrize("damage", ["cut", "missing", "record"])
+def test_a_damaged_model_is_fetched_again(home: Path, make_bert: Callable[..., Path], damage: str) -> None:
+    folder = make_bert()
+    stored = models.fetch(folder)
+    match damage:
+        case "cut":
+            (stored / "model.safetensors").write_bytes(b"cut")
+        case "missing":
+            (stored / "tokenizer.json").unlink()
+        case "record":
+            (stored / "nearhit-model.json").write_text("{")
+            assert [row.origin for row in models.installed()] == ["damaged: fetch it again"]
+    assert models.fetch(folder) == stored
+    assert CTranslate2Embedder("tiny-bert", device="cpu").embed(["pizza"]).shape == (1, 32)
+
+
 def test_removing_one_model_leaves_others_with_longer_names(home: Path, make_bert: Callable[..., Path]) -> None:
     for name in ("one", "one-int8", "one--two"):
         models.converted(make_bert(name))
