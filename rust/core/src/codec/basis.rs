@@ -9,6 +9,10 @@ pub(crate) const MAX_SLABS: usize = 2;
 /// Step of the optimal uniform 4-bit quantiser for a Gaussian of unit variance (Max, 1960).
 const GAUSSIAN_STEP: f64 = 0.3352;
 
+/// Steps in use: the units of stored norms leave room for the largest.
+const MIN_STEP: f64 = 1e-3;
+const MAX_STEP: f64 = 0.1;
+
 /// An orthonormal basis of the directions that carry most of the data's energy.
 ///
 /// # Examples
@@ -51,17 +55,47 @@ impl Basis {
         if rows.iter().any(|value| !value.is_finite()) {
             return Err(refuse("a value that is not finite".into()));
         }
-        let rows: Vec<&[f32]> = rows.chunks_exact(dim).take(MAX_SLABS * SLAB).collect();
-        let slabs: Vec<Slab> = rows
-            .chunks(SLAB)
-            .enumerate()
-            .map(|(number, rows)| Slab::mixed(dim, rows, energies.get(number * SLAB..).unwrap_or_default()))
-            .collect();
+        let rows: Vec<f64> = rows.iter().take(MAX_SLABS * SLAB * dim).map(|value| f64::from(*value)).collect();
+        let slabs = Self::mixed(dim, &rows, energies);
         let stretch = stretch(&slabs, dim);
         if stretch > 1e-3 {
             return Err(refuse(format!("rows that are not orthonormal (off by {stretch:.3})")));
         }
         Ok(Self { dim, slabs, stretch })
+    }
+
+    /// A basis of rows that are orthonormal to double precision. What is left is their rounding to single
+    /// precision: each of 128 x dim elements by at most 2^-24 of itself, so `|dW|` is at most 2^-24 `|W|`,
+    /// the Frobenius norm `|W|` is at most sqrt(128), and `|Wx|^2 <= (1 + |dW|)^2`.
+    pub(crate) fn from_orthonormal(dim: usize, rows: &[f64], energies: &[f64]) -> Self {
+        let rounding = ((MAX_SLABS * SLAB) as f64).sqrt() * f64::from(f32::EPSILON) / 2.0;
+        Self { dim, slabs: Self::mixed(dim, rows, energies), stretch: 3.0 * rounding }
+    }
+
+    /// A basis from the steps and matrices of its slabs, one after the other, little-endian.
+    pub(crate) fn read(dim: usize, slabs: usize, rest: &mut &[u8]) -> std::result::Result<Self, String> {
+        let mut read = Vec::with_capacity(slabs);
+        for _ in 0..slabs {
+            let size = dim * SLAB * 4;
+            let (head, tail) = rest.split_at_checked(8 + size).ok_or("it ends within the basis")?;
+            *rest = tail;
+            let (step, matrix) = head.split_first_chunk::<8>().ok_or("it ends within the basis")?;
+            let matrix = matrix.as_chunks::<4>().0.iter().map(|value| f32::from_le_bytes(*value)).collect();
+            read.push(Slab { matrix, step: f64::from_le_bytes(*step) });
+        }
+        let finite = read.iter().all(|slab| slab.matrix.iter().all(|value| value.is_finite()));
+        let stretch = if finite { stretch(&read, dim) } else { f64::INFINITY };
+        if stretch > 1e-3 || read.iter().any(|slab| !(MIN_STEP..=MAX_STEP).contains(&slab.step)) {
+            return Err(format!("its basis is not orthonormal (off by {stretch:.3})"));
+        }
+        Ok(Self { dim, slabs: read, stretch })
+    }
+
+    fn mixed(dim: usize, rows: &[f64], energies: &[f64]) -> Vec<Slab> {
+        rows.chunks(SLAB * dim)
+            .enumerate()
+            .map(|(number, rows)| Slab::mixed(dim, rows, energies.get(number * SLAB..).unwrap_or_default()))
+            .collect()
     }
 
     /// Length of the vectors it maps.
@@ -96,24 +130,21 @@ impl Basis {
 impl Slab {
     /// Spreads the rows' energies evenly over 64 columns by a Hadamard matrix, so that one quantiser
     /// step suits every column and every weight of a query uses its full range.
-    fn mixed(dim: usize, rows: &[&[f32]], energies: &[f64]) -> Self {
+    fn mixed(dim: usize, rows: &[f64], energies: &[f64]) -> Self {
+        let count = rows.len() / dim;
         let mut matrix = vec![0.0_f32; dim * SLAB];
         for (d, columns) in matrix.chunks_exact_mut(SLAB).enumerate() {
             let mut values = [0.0_f64; SLAB];
-            for (value, row) in values.iter_mut().zip(rows) {
-                *value = f64::from(row[d]);
+            for (value, row) in values.iter_mut().zip(rows.chunks_exact(dim)) {
+                *value = row[d];
             }
             hadamard(&mut values);
             for (column, value) in columns.iter_mut().zip(values) {
                 *column = value as f32;
             }
         }
-        let energy: f64 = if energies.len() < rows.len() {
-            0.7 * rows.len() as f64 / dim as f64
-        } else {
-            energies[..rows.len()].iter().sum()
-        };
-        let step = (GAUSSIAN_STEP * (energy / SLAB as f64).sqrt()).clamp(1e-3, 0.1);
+        let energy: f64 = energies.get(..count).map_or(0.7 * count as f64 / dim as f64, |known| known.iter().sum());
+        let step = (GAUSSIAN_STEP * (energy / SLAB as f64).sqrt()).clamp(MIN_STEP, MAX_STEP);
         Self { matrix, step }
     }
 }

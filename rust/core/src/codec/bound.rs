@@ -3,20 +3,26 @@
 use super::encode::{ERROR_UNIT, RESIDUAL_UNIT};
 use super::{Basis, float_error};
 use crate::simd::{FRACTION_BITS, Kernels, SLAB, ScanQuery};
+use std::cell::OnceCell;
 
 /// Smallest value of one integer unit of the scan, so that its 16-bit weights hold any query's norms.
 const MIN_UNIT: f64 = 1.25 * ERROR_UNIT / 32_000.0;
 
-/// A query prepared for one basis.
+/// A unit query prepared for one basis.
 #[derive(Debug)]
-pub(crate) struct QueryBound {
-    slabs: Vec<SlabQuery>,
+pub(crate) struct QueryBound<'a> {
+    basis: &'a Basis,
+    kernels: &'a Kernels,
+    query: &'a [f32],
+    first: SlabQuery,
+    /// Made when something survives the first slab.
+    second: OnceCell<Option<SlabQuery>>,
     float_error: f64,
 }
 
 /// The query in one slab: integer weights, and what they leave out.
 #[derive(Debug)]
-struct SlabQuery {
+pub(crate) struct SlabQuery {
     weights: [i8; SLAB],
     /// Value of one unit of the fixed-point sum.
     unit: f64,
@@ -26,45 +32,57 @@ struct SlabQuery {
     error: f64,
     /// Factor of a vector's residual norm.
     residual: f64,
+    /// Squared norm outside this slab and those before it, rounded up.
+    outside: f64,
     /// Rounding of the weights, for a vector of norm 1.
     slack: f64,
 }
 
-impl QueryBound {
-    /// Prepares a unit vector.
-    pub(crate) fn new(basis: &Basis, kernels: &Kernels, query: &[f32]) -> Self {
+impl SlabQuery {
+    fn new(basis: &Basis, kernels: &Kernels, slab: usize, query: &[f32], outside: f64) -> Self {
         let rounding = basis.projection_error();
+        let y = basis.project(kernels, slab, query).map(f64::from);
+        let step = basis.slabs()[slab].step;
+        let largest = y.iter().fold(0.0_f64, |largest, value| largest.max(value.abs()));
+        let fixed = f64::from(1_u32 << FRACTION_BITS);
+        let scale = (127.0 / largest.max(1e-9)).min(step / (fixed * MIN_UNIT));
+        let weights = y.map(|value| (value * scale).round() as i8);
+        let (mut square, mut missed, mut total) = (0.0, 0.0, 0_i32);
+        for (value, weight) in y.iter().zip(weights) {
+            square += value * value;
+            missed += (value - f64::from(weight) / scale).powi(2);
+            total += i32::from(weight);
+        }
+        let (norm, missed) = (square.sqrt(), missed.sqrt() + rounding);
+        let outside = (outside - (norm - rounding).max(0.0).powi(2)).max(0.0);
+        Self {
+            weights,
+            unit: step / scale / fixed,
+            offset: -7.5 * step / scale * f64::from(total),
+            error: norm + rounding + missed,
+            outside,
+            residual: outside.sqrt() + 1e-6,
+            slack: missed * (1.0 + 1e-3),
+        }
+    }
+
+    pub(crate) fn weights(&self) -> &[i8; SLAB] {
+        &self.weights
+    }
+}
+
+impl<'a> QueryBound<'a> {
+    /// Prepares a unit vector.
+    pub(crate) fn new(basis: &'a Basis, kernels: &'a Kernels, query: &'a [f32]) -> Self {
         let float_error = float_error(basis.dim());
-        let mut outside = (1.0 + float_error) * (1.0 + basis.stretch());
-        let slabs = (0..basis.slabs().len())
-            .map(|slab| {
-                let y = basis.project(kernels, slab, query).map(f64::from);
-                let step = basis.slabs()[slab].step;
-                let largest = y.iter().fold(0.0_f64, |largest, value| largest.max(value.abs()));
-                let fixed = f64::from(1_u32 << FRACTION_BITS);
-                let scale = (127.0 / largest.max(1e-9)).min(step / (fixed * MIN_UNIT));
-                let weights = y.map(|value| (value * scale).round() as i8);
-                let missed =
-                    y.iter().zip(weights).map(|(value, w)| (value - f64::from(w) / scale).powi(2)).sum::<f64>();
-                let missed = missed.sqrt() + rounding;
-                let norm = y.iter().map(|value| value * value).sum::<f64>().sqrt();
-                outside -= (norm - rounding).max(0.0).powi(2);
-                SlabQuery {
-                    weights,
-                    unit: step / scale / fixed,
-                    offset: -7.5 * step / scale * weights.iter().map(|w| f64::from(*w)).sum::<f64>(),
-                    error: norm + rounding + missed,
-                    residual: outside.max(0.0).sqrt() + 1e-6,
-                    slack: missed * (1.0 + 1e-3),
-                }
-            })
-            .collect();
-        Self { slabs, float_error }
+        let outside = (1.0 + float_error) * (1.0 + basis.stretch());
+        let first = SlabQuery::new(basis, kernels, 0, query, outside);
+        Self { basis, kernels, query, first, second: OnceCell::new(), float_error }
     }
 
     /// The first slab as a scan that keeps whatever may reach `threshold`.
     pub(crate) fn scan(&self, threshold: f32) -> ScanQuery {
-        let slab = &self.slabs[0];
+        let slab = &self.first;
         let reach = f64::from(threshold) - self.float_error - slab.slack - slab.offset;
         ScanQuery {
             weights: slab.weights,
@@ -74,26 +92,29 @@ impl QueryBound {
         }
     }
 
-    /// Weights of the second slab, if there is one.
-    pub(crate) fn second_weights(&self) -> Option<&[i8; SLAB]> {
-        self.slabs.get(1).map(|slab| &slab.weights)
+    /// The query in the second slab, if there is one.
+    pub(crate) fn second(&self) -> Option<&SlabQuery> {
+        let second = self.second.get_or_init(|| {
+            let more = self.basis.slabs().len() > 1;
+            more.then(|| SlabQuery::new(self.basis, self.kernels, 1, self.query, self.first.outside))
+        });
+        second.as_ref()
     }
 
     /// Upper bound of the similarity, as a hit would compute it, after two slabs: from what the scan of the
-    /// first left (`partial`), and the second's dot product and terms.
-    pub(crate) fn second(&self, partial: i32, dot: i32, code_error: u8, residual: u8) -> f64 {
-        let (first, second) = (&self.slabs[0], &self.slabs[1]);
-        first.unit * f64::from(partial)
+    /// first left (`partial`), the second's dot product, and its terms (residual norm, coding error).
+    pub(crate) fn reach(&self, second: &SlabQuery, partial: i32, dot: i32, [residual, error]: [u8; 2]) -> f64 {
+        self.first.unit * f64::from(partial)
             + second.unit * f64::from(dot << FRACTION_BITS)
-            + second.error * ERROR_UNIT * f64::from(code_error)
+            + second.error * ERROR_UNIT * f64::from(error)
             + second.residual * RESIDUAL_UNIT * f64::from(residual)
-            + (first.offset + second.offset + first.slack + second.slack + self.float_error + 1e-9)
+            + (self.first.offset + second.offset + self.first.slack + second.slack + self.float_error + 1e-9)
     }
 
     /// Upper bound after the first slab alone, from its code: the reference for tests.
     #[cfg(test)]
-    pub(crate) fn first(&self, code: &super::encode::SlabCode) -> f64 {
-        let slab = &self.slabs[0];
+    pub(crate) fn first_reach(&self, code: &super::encode::SlabCode) -> f64 {
+        let slab = &self.first;
         let dot: i32 = slab.weights.iter().zip(code.levels).map(|(w, c)| i32::from(*w) * i32::from(c)).sum();
         slab.unit * f64::from(dot << FRACTION_BITS)
             + slab.error * ERROR_UNIT * f64::from(code.error)

@@ -1,36 +1,50 @@
 //! Eigen decomposition of a small symmetric matrix.
 #![expect(clippy::many_single_char_names, reason = "the names of the textbook's formulas")]
 
-/// Eigenvalues (largest first) and their eigenvectors (rows) of a symmetric matrix, row-major `n x n`.
-///
 /// Cyclic Jacobi rotations (Golub & Van Loan, 8.5): each zeroes one off-diagonal element; what is left
 /// shrinks quadratically once it is small, so a handful of sweeps suffices.
-pub(crate) fn symmetric(matrix: &[f64], n: usize) -> (Vec<f64>, Vec<f64>) {
-    let mut a = matrix.to_vec();
-    let mut vectors = vec![0.0; n * n];
-    for i in 0..n {
-        vectors[i * n + i] = 1.0;
-    }
-    let scale = a.iter().map(|value| value * value).sum::<f64>();
-    for _ in 0..12 {
-        let off: f64 = (0..n).map(|i| a[i * n..i * n + i].iter().map(|value| value * value).sum::<f64>()).sum();
-        if off <= 1e-14 * scale {
-            break;
-        }
-        for p in 0..n {
-            for q in p + 1..n {
-                rotate(&mut a, &mut vectors, n, p, q);
-            }
-        }
-    }
-    let mut order: Vec<usize> = (0..n).collect();
-    order.sort_by(|i, j| a[j * n + j].total_cmp(&a[i * n + i]));
-    let values = order.iter().map(|i| a[i * n + i]).collect();
-    let sorted = order.iter().flat_map(|i| vectors[i * n..(i + 1) * n].iter().copied()).collect();
-    (values, sorted)
+#[derive(Debug)]
+pub(crate) struct Jacobi {
+    n: usize,
+    /// Both halves are kept, so that rows can be walked.
+    a: Vec<f64>,
+    vectors: Vec<f64>,
+    sweeps: usize,
+    p: usize,
 }
 
-/// One rotation in the plane of `p` and `q`; both sides of `a` are kept, so that rows can be walked.
+impl Jacobi {
+    /// For a symmetric matrix, row-major `n x n`.
+    pub(crate) fn new(a: Vec<f64>, n: usize, sweeps: usize) -> Self {
+        let mut vectors = vec![0.0; n * n];
+        vectors.iter_mut().step_by(n + 1).for_each(|value| *value = 1.0);
+        Self { n, a, vectors, sweeps, p: 0 }
+    }
+
+    /// The rotations of one row; `true` after the last sweep.
+    pub(crate) fn step(&mut self) -> bool {
+        for q in self.p + 1..self.n {
+            rotate(&mut self.a, &mut self.vectors, self.n, self.p, q);
+        }
+        self.p += 1;
+        if self.p >= self.n {
+            self.p = 0;
+            self.sweeps -= 1;
+        }
+        self.sweeps == 0
+    }
+
+    /// Eigenvalues, largest first, and their eigenvectors, as rows.
+    pub(crate) fn sorted(&self) -> (Vec<f64>, Vec<f64>) {
+        let n = self.n;
+        let mut order: Vec<usize> = (0..n).collect();
+        order.sort_by(|i, j| self.a[j * n + j].total_cmp(&self.a[i * n + i]));
+        let values = order.iter().map(|i| self.a[i * n + i]).collect();
+        let vectors = order.iter().flat_map(|i| self.vectors[i * n..(i + 1) * n].iter().copied()).collect();
+        (values, vectors)
+    }
+}
+
 fn rotate(a: &mut [f64], vectors: &mut [f64], n: usize, p: usize, q: usize) {
     let element = a[p * n + q];
     if element.abs() < 1e-300 {
@@ -41,10 +55,10 @@ fn rotate(a: &mut [f64], vectors: &mut [f64], n: usize, p: usize, q: usize) {
     let c = t.hypot(1.0).recip();
     let s = t * c;
     rotate_rows(a, n, p, q, c, s);
-    for k in 0..n {
-        let (x, y) = (a[k * n + p], a[k * n + q]);
-        a[k * n + p] = c * x - s * y;
-        a[k * n + q] = s * x + c * y;
+    for row in a.chunks_exact_mut(n) {
+        let (x, y) = (row[p], row[q]);
+        row[p] = c * x - s * y;
+        row[q] = s * x + c * y;
     }
     rotate_rows(vectors, n, p, q, c, s);
 }

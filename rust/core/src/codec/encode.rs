@@ -10,9 +10,6 @@ pub(crate) const RESIDUAL_UNIT: f64 = 1.01 / 255.0;
 /// most its own size or half a step, so with steps of at most 0.1 the error stays below `sqrt(1 + 64 / 400)`.
 pub(crate) const ERROR_UNIT: f64 = 1.1 / 255.0;
 
-/// Largest excess of a stored vector's squared norm over 1 that the units above leave room for.
-pub(crate) const NORM_SLACK: f64 = 2e-3;
-
 /// The code of one vector in one slab.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct SlabCode {
@@ -24,14 +21,15 @@ pub(crate) struct SlabCode {
     pub(crate) error: u8,
 }
 
-/// Codes a vector of norm 1 slab by slab.
+/// Codes a vector slab by slab. Its norm may differ from 1 by what half precision does to it, no more: the
+/// units leave room for 0.1 %.
 pub(crate) fn encode<'a>(
     basis: &'a Basis,
     kernels: &'a Kernels,
     x: &'a [f32],
 ) -> impl Iterator<Item = SlabCode> + use<'a> {
     let rounding = basis.projection_error();
-    let mut outside = (1.0 + NORM_SLACK.min(float_error(basis.dim()))) * (1.0 + basis.stretch());
+    let mut outside = f64::from((kernels.dot)(x, x)) * (1.0 + float_error(basis.dim())) * (1.0 + basis.stretch());
     (0..basis.slabs().len()).map(move |slab| {
         let y = basis.project(kernels, slab, x);
         let step = basis.slabs()[slab].step;

@@ -14,13 +14,16 @@ mod basis;
 mod bound;
 mod eigen;
 mod encode;
-mod learn;
+pub(crate) mod half;
+mod lesson;
+mod shared;
 mod unit;
 
 pub use basis::Basis;
 pub(crate) use bound::QueryBound;
 pub(crate) use encode::encode;
-pub(crate) use learn::learn;
+pub(crate) use lesson::Lesson;
+pub use shared::SharedBasis;
 pub(crate) use unit::{float_error, unit};
 
 #[cfg(test)]

@@ -5,27 +5,36 @@
 //! written again but live bits. The writer holds a lock, publishes the next snapshot as a whole, and the
 //! last reader of an old one frees it.
 
+mod file;
 mod page;
+mod rewrite;
+mod rows;
+mod search;
 mod segment;
+mod snapshot;
 mod tail;
 mod top;
+mod validate;
 mod writer;
 
-use crate::codec::{Basis, QueryBound, unit};
+pub use rows::Storage;
+
+use crate::codec::{SharedBasis, unit};
 use crate::simd::kernels;
 use crate::{Error, Result};
 use arc_swap::ArcSwap;
-use page::bits;
+use rows::Rows;
+use search::Search;
+use snapshot::Snapshot;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use top::TopK;
-use writer::{Snapshot, Writer};
-
-/// Removals between two looks for segments to compact.
-const REMOVALS_PER_LOOK: usize = 64;
+use writer::Writer;
 
 /// Places in the answer of one [`VectorIndex::search_many`].
 const MAX_MATCHES: usize = 1 << 28;
+
+/// Queries that go through the index together: their preparations fit the nearest cache beside a segment.
+const BATCH: usize = 32;
 
 /// A neighbour found by a search.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -47,6 +56,15 @@ pub struct Matches {
     pub similarities: Vec<f32>,
 }
 
+/// Choices at an index's creation.
+#[derive(Debug, Clone, Default)]
+pub struct IndexOptions {
+    /// How vectors are kept.
+    pub storage: Storage,
+    /// The basis to code in, which other indexes may share; one of its own if there is none.
+    pub basis: Option<Arc<SharedBasis>>,
+}
+
 /// An index of unit-normalised vectors, shared between threads by reference.
 ///
 /// # Examples
@@ -61,42 +79,47 @@ pub struct Matches {
 #[derive(Debug)]
 pub struct VectorIndex {
     dim: usize,
+    storage: Storage,
     len: AtomicUsize,
     snapshot: ArcSwap<Snapshot>,
-    writer: Mutex<State>,
-}
-
-#[derive(Debug)]
-struct State {
-    writer: Writer,
-    removals: usize,
+    writer: Mutex<Writer>,
 }
 
 impl VectorIndex {
-    /// An empty index for vectors of `dim` values; it learns its basis from what it is given.
+    /// An empty index for vectors of `dim` values, in single precision, that learns its own basis.
     pub fn new(dim: usize) -> Result<Self> {
-        Self::with_basis(dim, None)
+        Self::with_options(dim, IndexOptions::default())
     }
 
-    /// An empty index that codes vectors in a given basis, which may be shared between indexes.
-    pub fn with_basis(dim: usize, basis: Option<Arc<Basis>>) -> Result<Self> {
+    /// An empty index for vectors of `dim` values.
+    ///
+    /// # Errors
+    /// [`Error::InvalidOption`] for a dimension of 0, [`Error::Dimension`] for a basis of another dimension.
+    pub fn with_options(dim: usize, options: IndexOptions) -> Result<Self> {
         if dim == 0 {
             return Err(Error::InvalidOption { name: "dim", value: "0".into(), expected: "at least 1".into() });
         }
-        if let Some(other) = basis.as_ref().map(|basis| basis.dim()).filter(|other| *other != dim) {
+        let shared = options.basis.unwrap_or_default();
+        if let Some(other) = shared.get().map(|basis| basis.dim()).filter(|other| *other != dim) {
             return Err(Error::Dimension { expected: dim, got: other });
         }
-        Ok(Self {
-            dim,
-            len: AtomicUsize::new(0),
-            snapshot: ArcSwap::from_pointee(Snapshot::default()),
-            writer: Mutex::new(State { writer: Writer::new(dim, basis), removals: 0 }),
-        })
+        Ok(Self::around(dim, options.storage, Writer::new(dim, options.storage, shared, 0), 0))
+    }
+
+    fn around(dim: usize, storage: Storage, mut writer: Writer, len: usize) -> Self {
+        let snapshot = writer.take_change().unwrap_or_default();
+        let (len, snapshot) = (AtomicUsize::new(len), ArcSwap::new(snapshot));
+        Self { dim, storage, len, snapshot, writer: Mutex::new(writer) }
     }
 
     /// Dimension of the vectors.
     pub fn dim(&self) -> usize {
         self.dim
+    }
+
+    /// How the vectors are kept.
+    pub fn storage(&self) -> Storage {
+        self.storage
     }
 
     /// Number of vectors held.
@@ -109,102 +132,119 @@ impl VectorIndex {
         self.len() == 0
     }
 
-    /// Bytes held, everything counted.
+    /// Bytes held, everything counted; a basis that is shared is its owner's.
     pub fn nbytes(&self) -> usize {
-        let state = self.lock();
-        let snapshot = self.snapshot.load();
-        let segments: usize = snapshot.segments.iter().map(|segment| segment.nbytes() + 8).sum();
-        let tail = snapshot.tail.as_ref().map_or(0, |tail| tail.nbytes());
-        size_of::<Self>() + size_of::<Snapshot>() + segments + tail + state.writer.nbytes()
+        size_of::<Self>() + self.lock().nbytes()
     }
 
-    /// Adds a vector, normalised here, and returns its id; ids are never used twice.
+    /// Adds a vector, normalised here, and returns its id; ids ascend and are never used twice.
     pub fn add(&self, vector: &[f32]) -> Result<u64> {
-        Ok(self.push(unit(vector, self.dim)?))
-    }
-
-    fn push(&self, row: Vec<f32>) -> u64 {
-        let mut state = self.lock();
-        let (id, next) = state.writer.push(&self.snapshot.load(), row.into(), kernels());
-        if let Some(next) = next {
-            self.snapshot.store(Arc::new(next));
-        }
-        self.len.fetch_add(1, Ordering::Relaxed);
-        id
+        let row = Rows::one(self.storage, unit(vector, self.dim)?);
+        let mut writer = self.lock();
+        Ok(self.push(&mut writer, row))
     }
 
     /// Adds the vectors that lie end to end in `rows`, all or none, and returns their ids.
     pub fn add_many(&self, rows: &[f32]) -> Result<Vec<u64>> {
-        let units = rows.chunks(self.dim).map(|row| unit(row, self.dim)).collect::<Result<Vec<_>>>()?;
-        Ok(units.into_iter().map(|row| self.push(row)).collect())
+        for row in rows.chunks(self.dim) {
+            unit(row, self.dim)?;
+        }
+        rows.chunks(self.dim).map(|row| self.add(row)).collect()
+    }
+
+    fn push(&self, writer: &mut Writer, row: Rows) -> u64 {
+        let id = writer.push(row, kernels());
+        self.publish(writer);
+        self.len.fetch_add(1, Ordering::Relaxed);
+        id
     }
 
     /// Removes a vector; `false` if the id is not here.
     pub fn remove(&self, id: u64) -> bool {
-        let mut state = self.lock();
+        let mut writer = self.lock();
+        let removed = writer.remove(id, kernels());
+        if removed {
+            self.publish(&mut writer);
+            self.len.fetch_sub(1, Ordering::Relaxed);
+        }
+        removed
+    }
+
+    fn publish(&self, writer: &mut Writer) {
+        if let Some(snapshot) = writer.take_change() {
+            self.snapshot.store(snapshot);
+        }
+    }
+
+    /// The `k` nearest vectors with similarity at least `threshold`, best first, ties by id.
+    pub fn search(&self, query: &[f32], threshold: f32, k: usize) -> Result<Vec<Neighbour>> {
+        self.search_from(query, threshold, k, 0)
+    }
+
+    /// [`Self::search`] among the ids from `first_id`.
+    pub fn search_from(&self, query: &[f32], threshold: f32, k: usize, first_id: u64) -> Result<Vec<Neighbour>> {
+        check(threshold, k)?;
+        let query = unit(query, self.dim)?;
         let snapshot = self.snapshot.load();
-        if !state.writer.remove(&snapshot, id) {
-            return false;
-        }
-        self.len.fetch_sub(1, Ordering::Relaxed);
-        state.removals += 1;
-        if state.removals.is_multiple_of(REMOVALS_PER_LOOK)
-            && let Some(next) = state.writer.compact(&snapshot, kernels())
-        {
-            self.snapshot.store(Arc::new(next));
-        }
-        true
+        let mut search = [Search::new(kernels(), &query, threshold, k, first_id)];
+        Search::run(&mut search, &snapshot);
+        let [search] = search;
+        Ok(search.top.into_sorted())
     }
 
     /// [`Self::search`] for each of the queries that lie end to end in `queries`.
     pub fn search_many(&self, queries: &[f32], threshold: f32, k: usize) -> Result<Matches> {
         check(threshold, k)?;
-        let count = queries.len().div_ceil(self.dim);
-        let room = count.checked_mul(k).filter(|room| *room <= MAX_MATCHES).ok_or_else(|| Error::InvalidOption {
+        let units = queries.chunks(self.dim).map(|query| unit(query, self.dim)).collect::<Result<Vec<_>>>()?;
+        let room = units.len().checked_mul(k).filter(|room| *room <= MAX_MATCHES);
+        let room = room.ok_or_else(|| Error::InvalidOption {
             name: "k",
             value: k.to_string(),
-            expected: format!("at most {MAX_MATCHES} neighbours over all {count} queries"),
+            expected: format!("at most {MAX_MATCHES} neighbours over all {} queries", units.len()),
         })?;
-        let mut found = Matches { queries: count, ids: vec![-1; room], similarities: vec![-1.0; room] };
-        let rows = found.ids.chunks_exact_mut(k).zip(found.similarities.chunks_exact_mut(k));
-        for (query, (ids, similarities)) in queries.chunks(self.dim).zip(rows) {
-            for (neighbour, (id, similarity)) in
-                self.search(query, threshold, k)?.iter().zip(ids.iter_mut().zip(similarities))
-            {
-                (*id, *similarity) = (neighbour.id as i64, neighbour.similarity);
+        let mut found = Matches { queries: units.len(), ids: vec![-1; room], similarities: vec![-1.0; room] };
+        let mut places = found.ids.chunks_exact_mut(k).zip(found.similarities.chunks_exact_mut(k));
+        let snapshot = self.snapshot.load();
+        for batch in units.chunks(BATCH) {
+            let mut searches: Vec<Search> =
+                batch.iter().map(|query| Search::new(kernels(), query, threshold, k, 0)).collect();
+            Search::run(&mut searches, &snapshot);
+            for (search, (ids, similarities)) in searches.into_iter().zip(&mut places) {
+                let found = search.top.into_sorted();
+                for (neighbour, (id, similarity)) in found.iter().zip(ids.iter_mut().zip(similarities)) {
+                    (*id, *similarity) = (neighbour.id as i64, neighbour.similarity);
+                }
             }
         }
         Ok(found)
     }
 
-    /// The `k` nearest vectors with similarity at least `threshold`, best first, ties by id.
-    pub fn search(&self, query: &[f32], threshold: f32, k: usize) -> Result<Vec<Neighbour>> {
-        check(threshold, k)?;
+    /// Similarity of a query with each of the given ids; `None` where an id is not here.
+    pub fn similarities(&self, query: &[f32], ids: &[u64]) -> Result<Vec<Option<f32>>> {
         let query = unit(query, self.dim)?;
-        let kernels = kernels();
         let snapshot = self.snapshot.load();
-        let mut top = TopK::new(k, threshold);
-        if let Some(tail) = &snapshot.tail {
-            for slot in bits(tail.live()) {
-                if let Some(row) = tail.row(slot) {
-                    top.offer(tail.first_id() + slot as u64, (kernels.dot)(&query, row));
-                }
-            }
-        }
-        let mut candidates = Vec::new();
-        let mut bound: Option<(&Arc<Basis>, QueryBound)> = None;
-        for segment in snapshot.segments.iter().rev() {
-            if let Some(basis) = segment.basis()
-                && !bound.as_ref().is_some_and(|(other, _)| Arc::ptr_eq(other, basis))
-            {
-                bound = Some((basis, QueryBound::new(basis, kernels, &query)));
-            }
-            segment.search(kernels, &query, bound.as_ref().map(|(_, bound)| bound), &mut candidates, &mut top);
-        }
-        Ok(top.into_sorted())
+        let score = |id: &u64| snapshot.find(*id, |rows, slot| rows.score(kernels(), &query, slot).clamp(-1.0, 1.0));
+        Ok(ids.iter().map(score).collect())
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    /// The held ids from `first_id` up to but not including `end`, and their vectors, end to end.
+    pub fn vectors(&self, first_id: u64, end: u64) -> (Vec<u64>, Vec<f32>) {
+        let (mut ids, mut values) = (Vec::new(), Vec::new());
+        self.snapshot.load().each(first_id, |id, rows, slot| {
+            if id < end {
+                ids.push(id);
+                values.extend_from_slice(&rows.decode(self.dim, slot));
+            }
+        });
+        (ids, values)
+    }
+
+    /// The id that the next vector will get.
+    pub fn next_id(&self) -> u64 {
+        self.lock().next_id()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Writer> {
         self.writer.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -1,9 +1,8 @@
 //! A run of pages and their codes, laid out for scanning.
 
-use super::page::{PAGE, Page, bits};
-use super::top::TopK;
-use crate::codec::{Basis, QueryBound, encode};
-use crate::simd::{BLOCK, Block, Candidate, Kernels, LINES, Line, RowCodes, SLAB, Terms};
+use super::page::{PAGE, Page};
+use crate::codec::{Basis, encode};
+use crate::simd::{BLOCK, Block, Kernels, LINES, Line, RowCodes, SLAB, Terms};
 use std::sync::Arc;
 
 /// Pages in a full segment.
@@ -12,33 +11,30 @@ pub(crate) const SEGMENT: usize = 64;
 /// Pages in the order of their ids, immutable but for live bits, and codes once a basis is known.
 #[derive(Debug)]
 pub(crate) struct Segment {
-    pages: Vec<Arc<Page>>,
-    codes: Option<Codes>,
+    pub(crate) pages: Vec<Arc<Page>>,
+    pub(crate) codes: Option<Codes>,
 }
 
 /// Codes of every slot of every page: the first slab in blocks, the second row by row.
 #[derive(Debug)]
 pub(crate) struct Codes {
-    basis: Arc<Basis>,
-    blocks: Vec<Block>,
-    terms: Vec<Terms>,
-    rows: Vec<RowCodes>,
-    row_terms: Vec<[u8; 2]>,
+    pub(crate) basis: Arc<Basis>,
+    pub(crate) blocks: Vec<Block>,
+    pub(crate) terms: Vec<Terms>,
+    pub(crate) rows: Vec<RowCodes>,
+    /// Residual norm and coding error of each row.
+    pub(crate) row_terms: Vec<[u8; 2]>,
 }
 
 impl Segment {
-    /// Pages without codes: every live row is compared.
-    pub(crate) fn plain(pages: Vec<Arc<Page>>) -> Self {
-        Self { pages, codes: None }
-    }
-
-    /// Pages with codes in a basis.
-    pub(crate) fn coded(pages: Vec<Arc<Page>>, basis: &Arc<Basis>, kernels: &Kernels) -> Self {
-        let mut codes = Codes::with_capacity(basis, pages.len());
-        for page in &pages {
-            codes.push(page, kernels);
-        }
-        Self { pages, codes: Some(codes) }
+    /// One page, coded if there is a basis.
+    pub(crate) fn of(page: Arc<Page>, basis: Option<&Arc<Basis>>, kernels: &Kernels) -> Self {
+        let codes = basis.map(|basis| {
+            let mut codes = Codes::with_capacity(basis, 1);
+            codes.push(&page, kernels);
+            codes
+        });
+        Self { pages: vec![page], codes }
     }
 
     /// The pages of several segments of one basis, in their order.
@@ -57,68 +53,39 @@ impl Segment {
         Self { pages, codes }
     }
 
-    pub(crate) fn pages(&self) -> &[Arc<Page>] {
-        &self.pages
-    }
-
     pub(crate) fn basis(&self) -> Option<&Arc<Basis>> {
         self.codes.as_ref().map(|codes| &codes.basis)
     }
 
-    /// Held rows.
-    pub(crate) fn live(&self) -> usize {
-        self.pages.iter().map(|page| page.live().count_ones() as usize).sum()
+    /// Slots of its pages, held or not.
+    pub(crate) fn slots(&self) -> usize {
+        self.pages.len() * PAGE
     }
 
-    /// Offers every held row that may reach the floor.
-    pub(crate) fn search(
-        &self,
-        kernels: &Kernels,
-        query: &[f32],
-        bound: Option<&QueryBound>,
-        candidates: &mut Vec<Candidate>,
-        top: &mut TopK,
-    ) {
-        let (Some(codes), Some(bound)) = (&self.codes, bound) else {
-            for page in &self.pages {
-                for slot in bits(page.live()) {
-                    top.offer(page.ids()[slot], (kernels.dot)(query, page.row(slot)));
-                }
-            }
-            return;
-        };
-        candidates.clear();
-        (kernels.scan)(&bound.scan(top.floor()), &codes.blocks, &codes.terms, 0, candidates);
-        for candidate in candidates.iter() {
-            let row = candidate.row as usize;
-            if let Some(weights) = bound.second_weights() {
-                let [residual, error] = codes.row_terms[row];
-                let dot = (kernels.code_dot)(&codes.rows[row], weights);
-                if bound.second(candidate.partial, dot, error, residual) < f64::from(top.floor()) {
-                    continue;
-                }
-            }
-            let (page, slot) = (&self.pages[row / PAGE], row % PAGE);
-            if page.live() & (1 << slot) != 0 {
-                top.offer(page.ids()[slot], (kernels.dot)(query, page.row(slot)));
-            }
-        }
+    /// Held rows.
+    pub(crate) fn live(&self) -> usize {
+        self.pages.iter().map(|page| page.live.bits().count_ones() as usize).sum()
+    }
+
+    /// Largest id it may hold.
+    pub(crate) fn last_id(&self) -> u64 {
+        self.pages.last().map_or(0, |page| page.id(page.len() - 1))
     }
 
     /// Bytes of the codes and the pages' list; the pages count themselves.
     pub(crate) fn nbytes(&self) -> usize {
         let codes = self.codes.as_ref().map_or(0, |codes| {
-            size_of_val(&codes.blocks[..])
-                + size_of_val(&codes.terms[..])
-                + size_of_val(&codes.rows[..])
-                + size_of_val(&codes.row_terms[..])
+            codes.blocks.capacity() * size_of::<Block>()
+                + codes.terms.capacity() * size_of::<Terms>()
+                + codes.rows.capacity() * size_of::<RowCodes>()
+                + codes.row_terms.capacity() * 2
         });
-        size_of::<Self>() + self.pages.len() * size_of::<Arc<Page>>() + codes
+        size_of::<Self>() + self.pages.capacity() * size_of::<Arc<Page>>() + codes
     }
 }
 
 impl Codes {
-    fn with_capacity(basis: &Arc<Basis>, pages: usize) -> Self {
+    pub(crate) fn with_capacity(basis: &Arc<Basis>, pages: usize) -> Self {
         let second = if basis.slabs().len() > 1 { pages * PAGE } else { 0 };
         Self {
             basis: basis.clone(),
@@ -130,13 +97,14 @@ impl Codes {
     }
 
     /// Codes a page; slots without a row get codes of zero and stay dead.
-    fn push(&mut self, page: &Page, kernels: &Kernels) {
+    pub(crate) fn push(&mut self, page: &Page, kernels: &Kernels) {
         let start = self.blocks.len();
         self.blocks.resize(start + PAGE / BLOCK, [Line([0; 64]); LINES]);
         self.terms.resize(start + PAGE / BLOCK, Terms([0; 2 * BLOCK]));
-        for slot in 0..page.ids().len() {
+        for slot in 0..page.len() {
             let (block, lane) = (start + slot / BLOCK, slot % BLOCK);
-            let mut slabs = encode(&self.basis, kernels, page.row(slot));
+            let row = page.rows.decode(self.basis.dim(), slot);
+            let mut slabs = encode(&self.basis, kernels, &row);
             if let Some(code) = slabs.next() {
                 for (j, line) in self.blocks[block].iter_mut().enumerate() {
                     for byte in 0..4 {
@@ -146,8 +114,8 @@ impl Codes {
                 self.terms[block].0[2 * lane..2 * lane + 2].copy_from_slice(&[code.residual, code.error]);
             }
             if let Some(code) = slabs.next() {
-                let row = std::array::from_fn(|byte| code.levels[byte] | code.levels[byte + SLAB / 2] << 4);
-                self.rows.push(RowCodes(row));
+                let bytes = std::array::from_fn(|byte| code.levels[byte] | code.levels[byte + SLAB / 2] << 4);
+                self.rows.push(RowCodes(bytes));
                 self.row_terms.push([code.residual, code.error]);
             }
         }

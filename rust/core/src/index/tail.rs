@@ -1,29 +1,28 @@
 //! The newest vectors, one by one, until there are enough for a page.
 
-use super::page::{PAGE, Page};
-use std::sync::atomic::{AtomicU64, Ordering};
+use super::page::{Live, PAGE, Page};
+use super::rows::{Rows, Storage};
 use std::sync::{Arc, OnceLock};
 
-/// Slots that are written once each. A slot's live bit is set after its row, with release order, so a
-/// reader that sees the bit sees the row.
+/// Slots that are written once each, for consecutive ids.
 #[derive(Debug)]
 pub(crate) struct Tail {
     first_id: u64,
-    slots: Box<[OnceLock<Arc<[f32]>>]>,
-    live: AtomicU64,
+    slots: Box<[OnceLock<Arc<Rows>>]>,
+    pub(crate) live: Live,
 }
 
 impl Tail {
     /// An empty tail for the ids from `first_id`.
     pub(crate) fn new(first_id: u64, capacity: usize) -> Self {
-        Self { first_id, slots: (0..capacity).map(|_| OnceLock::new()).collect(), live: AtomicU64::new(0) }
+        Self { first_id, slots: (0..capacity).map(|_| OnceLock::new()).collect(), live: Live::default() }
     }
 
     /// The same rows with room for more, up to a page.
     pub(crate) fn grown(&self) -> Self {
         let capacity = (self.slots.len() * 4).min(PAGE);
         let slots = self.slots.iter().cloned().chain(std::iter::repeat_with(OnceLock::new)).take(capacity).collect();
-        Self { first_id: self.first_id, slots, live: AtomicU64::new(self.live()) }
+        Self { first_id: self.first_id, slots, live: Live::new(self.live.bits()) }
     }
 
     pub(crate) fn capacity(&self) -> usize {
@@ -35,37 +34,31 @@ impl Tail {
     }
 
     /// Writes a slot and publishes it. Called by the one writer, once for each slot.
-    pub(crate) fn push(&self, slot: usize, row: Arc<[f32]>) {
-        if self.slots[slot].set(row).is_ok() {
-            self.live.fetch_or(1 << slot, Ordering::Release);
+    pub(crate) fn push(&self, slot: usize, row: Rows) {
+        if self.slots[slot].set(Arc::new(row)).is_ok() {
+            self.live.set(slot);
         }
     }
 
-    /// The held rows, as bits.
-    pub(crate) fn live(&self) -> u64 {
-        self.live.load(Ordering::Acquire)
-    }
-
-    /// Drops a row; `false` if it was not held.
-    pub(crate) fn kill(&self, slot: usize) -> bool {
-        let bit = 1 << slot;
-        self.live.fetch_and(!bit, Ordering::AcqRel) & bit != 0
-    }
-
     /// A row whose live bit has been seen.
-    pub(crate) fn row(&self, slot: usize) -> Option<&[f32]> {
-        self.slots[slot].get().map(|row| &row[..])
+    pub(crate) fn row(&self, slot: usize) -> Option<&Arc<Rows>> {
+        self.slots[slot].get()
     }
 
-    /// The rows as a page.
-    pub(crate) fn page(&self, dim: usize) -> Page {
-        let rows: Vec<f32> = self.slots.iter().filter_map(OnceLock::get).flat_map(|row| row.iter().copied()).collect();
-        let ids = (0..(rows.len() / dim) as u64).map(|slot| self.first_id + slot).collect();
-        Page::new(dim, rows.into(), ids, self.live())
+    /// The rows as a page; none if there are none.
+    pub(crate) fn page(&self, storage: Storage, dim: usize) -> Option<Page> {
+        let written: Vec<&Arc<Rows>> = self.slots.iter().map_while(OnceLock::get).collect();
+        let mut rows = Rows::with_capacity(storage, dim, written.len());
+        for row in &written {
+            rows.push_from(row, dim, 0);
+        }
+        let ids: Vec<u64> = (self.first_id..).take(written.len()).collect();
+        (!ids.is_empty()).then(|| Page::new(rows, &ids, self.live.bits()))
     }
 
     pub(crate) fn nbytes(&self) -> usize {
-        let rows: usize = self.slots.iter().filter_map(OnceLock::get).map(|row| row.len() * 4 + 16).sum();
-        size_of::<Self>() + self.slots.len() * size_of::<OnceLock<Arc<[f32]>>>() + rows
+        let rows: usize =
+            self.slots.iter().filter_map(OnceLock::get).map(|row| row.nbytes() + size_of::<Rows>() + 16).sum();
+        size_of::<Self>() + size_of_val(&self.slots[..]) + rows
     }
 }

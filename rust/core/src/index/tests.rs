@@ -1,5 +1,6 @@
 //! The index finds what comparing with every vector finds.
 
+use super::top::TopK;
 use super::*;
 use proptest::prelude::*;
 
@@ -25,14 +26,19 @@ fn grouped(seed: u64, n: usize, dim: usize, shared: f32) -> Vec<Vec<f32>> {
         .collect()
 }
 
-fn brute(held: &[(u64, Vec<f32>)], query: &[f32], threshold: f32, k: usize) -> Vec<Neighbour> {
+/// What comparing with every vector, as it is kept, finds.
+fn brute_in(storage: Storage, held: &[(u64, Vec<f32>)], query: &[f32], threshold: f32, k: usize) -> Vec<Neighbour> {
     let query = unit(query, query.len()).expect("valid");
     let mut top = TopK::new(k, threshold);
     for (id, row) in held {
-        let row = unit(row, row.len()).expect("valid");
-        top.offer(*id, (kernels().dot)(&query, &row));
+        let row = Rows::one(storage, unit(row, row.len()).expect("valid"));
+        top.offer(*id, row.score(kernels(), &query, 0));
     }
     top.into_sorted()
+}
+
+fn brute(held: &[(u64, Vec<f32>)], query: &[f32], threshold: f32, k: usize) -> Vec<Neighbour> {
+    brute_in(Storage::F32, held, query, threshold, k)
 }
 
 #[test]
@@ -57,6 +63,7 @@ fn equals_brute_force() {
             for id in held.iter().map(|(id, _)| *id).take(5) {
                 assert!(index.len() == held.len() && !index.remove(id + (1 << 40)));
             }
+            index.validate().expect("sound");
         }
         assert!(index.is_empty() && index.search(&rows[0], -1.0, 1).expect("valid").is_empty());
     }
@@ -66,8 +73,10 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
 
     #[test]
-    fn any_operations(dim in 1_usize..140, seed in any::<u64>(), operations in prop::collection::vec(0_u8..10, 1..1500)) {
-        let index = VectorIndex::new(dim).expect("valid");
+    fn any_operations(dim in 1_usize..140, seed in any::<u64>(), mode in 0_usize..3,
+                      operations in prop::collection::vec(0_u8..10, 1..1500)) {
+        let storage = Storage::ALL[mode];
+        let index = VectorIndex::with_options(dim, IndexOptions { storage, basis: None }).expect("valid");
         let rows = grouped(seed, operations.len(), dim, 0.2);
         let mut held: Vec<(u64, Vec<f32>)> = Vec::new();
         for (step, (operation, row)) in operations.iter().zip(rows).enumerate() {
@@ -81,11 +90,12 @@ proptest! {
                 _ => {
                     let threshold = 1.0 - (step % 7) as f32 / 4.0;
                     let found = index.search(&row, threshold.max(-1.0), 5).expect("valid");
-                    prop_assert_eq!(found, brute(&held, &row, threshold.max(-1.0), 5));
+                    prop_assert_eq!(found, brute_in(storage, &held, &row, threshold.max(-1.0), 5));
                 }
             }
             prop_assert_eq!(index.len(), held.len());
         }
+        prop_assert_eq!(index.validate(), Ok(()));
     }
 }
 
@@ -108,4 +118,122 @@ fn bad_input_leaves_the_index_alone() {
 #[test]
 fn an_empty_index_is_small() {
     assert!(VectorIndex::new(4096).expect("valid").nbytes() < 1024);
+}
+
+#[test]
+fn nearest_neighbours_at_any_size() {
+    let index = VectorIndex::new(96).expect("valid");
+    let rows = grouped(5, 9000, 96, 0.2);
+    let held: Vec<(u64, Vec<f32>)> = rows.iter().map(|row| (index.add(row).expect("valid"), row.clone())).collect();
+    let queries = grouped(6, 70, 96, 0.2);
+    let found = index.search_many(&queries.concat(), -1.0, 10).expect("valid");
+    for (number, query) in queries.iter().enumerate() {
+        let expected = brute(&held, query, -1.0, 10);
+        assert_eq!(index.search(query, -1.0, 10).expect("valid"), expected);
+        let ids: Vec<i64> = expected.iter().map(|neighbour| neighbour.id as i64).collect();
+        assert_eq!(found.ids[number * 10..(number + 1) * 10], ids);
+        let newest = index.search_from(query, -1.0, 4, 8950).expect("valid");
+        assert_eq!(newest, brute(&held[8950..], query, -1.0, 4));
+    }
+    assert!(matches!(index.search_many(&queries[0], 0.0, usize::MAX), Err(Error::InvalidOption { name: "k", .. })));
+}
+
+#[test]
+fn storage_errors_are_as_documented() {
+    let rows = grouped(9, 400, 384, 0.0);
+    for (storage, limit, typical) in
+        [(Storage::F32, 1e-6, 1e-6), (Storage::F16, 4.9e-4, 1e-4), (Storage::Int8, 0.02, 6e-4)]
+    {
+        let index = VectorIndex::with_options(384, IndexOptions { storage, basis: None }).expect("valid");
+        index.add_many(&rows.concat()).expect("valid");
+        let ids: Vec<u64> = (0..400).collect();
+        let mut total = 0.0;
+        for query in &rows[..20] {
+            let unit_query = unit(query, 384).expect("valid");
+            let found = index.similarities(query, &ids).expect("valid");
+            for (row, similarity) in rows.iter().zip(found) {
+                let exact: f64 = unit(row, 384)
+                    .expect("valid")
+                    .iter()
+                    .zip(&unit_query)
+                    .map(|(a, b)| f64::from(*a) * f64::from(*b))
+                    .sum();
+                let error = (f64::from(similarity.expect("held")) - exact).abs();
+                assert!(error <= limit, "{storage:?}: off by {error}");
+                total += error;
+            }
+        }
+        assert!(total / 8000.0 < typical, "{storage:?}: off by {} on average", total / 8000.0);
+    }
+}
+
+#[test]
+fn bytes_for_each_vector() {
+    let rows = grouped(11, 6400, 384, 0.0).concat();
+    for (storage, limit) in [(Storage::F32, 2000), (Storage::F16, 900), (Storage::Int8, 520)] {
+        let index = VectorIndex::with_options(384, IndexOptions { storage, basis: None }).expect("valid");
+        index.add_many(&rows).expect("valid");
+        assert!(index.nbytes() / 6400 <= limit, "{storage:?}: {}", index.nbytes() / 6400);
+    }
+}
+
+#[test]
+fn a_basis_is_learned_once_for_all_who_share_it() {
+    let shared = Arc::new(SharedBasis::default());
+    let make = || {
+        let options = IndexOptions { storage: Storage::F32, basis: Some(shared.clone()) };
+        VectorIndex::with_options(128, options).expect("valid")
+    };
+    let (large, small) = (make(), make());
+    let rows = grouped(13, 1500, 128, 0.0);
+    small.add_many(&rows[..100].concat()).expect("valid");
+    assert!(shared.get().is_none());
+    large.add_many(&rows.concat()).expect("valid");
+    let basis = shared.get().expect("learned");
+    small.add_many(&rows[100..200].concat()).expect("valid");
+    small.validate().expect("sound");
+    let codes = small.snapshot.load().segments.iter().filter(|segment| segment.basis().is_some()).count();
+    assert!(codes > 0 && Arc::ptr_eq(&basis, &shared.get().expect("still there")));
+    assert!(VectorIndex::with_options(64, IndexOptions { basis: Some(shared), ..IndexOptions::default() }).is_err());
+}
+
+#[test]
+fn saved_and_loaded_it_is_the_same() {
+    let folder = std::env::temp_dir().join(format!("nearhit-index-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).expect("writable");
+    let path = folder.join("some.index");
+    for storage in Storage::ALL {
+        let index = VectorIndex::with_options(100, IndexOptions { storage, basis: None }).expect("valid");
+        let rows = grouped(17, 1000, 100, 0.0);
+        let ids = index.add_many(&rows.concat()).expect("valid");
+        for id in ids.iter().step_by(3) {
+            assert!(index.remove(*id));
+        }
+        index.save(&path).expect("writable");
+        let loaded = VectorIndex::load(&path).expect("intact");
+        loaded.validate().expect("sound");
+        assert_eq!((loaded.len(), loaded.dim(), loaded.storage()), (index.len(), 100, storage));
+        for query in rows.iter().step_by(50) {
+            assert_eq!(loaded.search(query, 0.5, 20).expect("valid"), index.search(query, 0.5, 20).expect("valid"));
+        }
+        assert!(!loaded.remove(0) && loaded.remove(1));
+        assert_eq!(loaded.add(&rows[0]).expect("valid"), 1000);
+
+        let bytes = std::fs::read(&path).expect("readable");
+        for at in (0..bytes.len()).step_by(bytes.len() / 60) {
+            let mut damaged = bytes.clone();
+            damaged[at] ^= 4;
+            std::fs::write(&path, &damaged).expect("writable");
+            assert!(matches!(VectorIndex::load(&path), Err(Error::Corrupt { .. })), "byte {at}");
+            std::fs::write(&path, &bytes[..at]).expect("writable");
+            assert!(matches!(VectorIndex::load(&path), Err(Error::Corrupt { .. })), "cut at {at}");
+        }
+        std::fs::remove_file(&path).expect("there");
+    }
+    let empty = VectorIndex::new(7).expect("valid");
+    empty.save(&path).expect("writable");
+    assert!(VectorIndex::load(&path).expect("intact").is_empty());
+    assert!(matches!(empty.save(&folder.join("no/where")), Err(Error::Io { .. })));
+    assert!(matches!(VectorIndex::load(&folder.join("nothing")), Err(Error::Io { .. })));
+    std::fs::remove_dir_all(&folder).expect("only ours is in it");
 }

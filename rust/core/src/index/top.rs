@@ -48,6 +48,16 @@ impl TopK {
         }
     }
 
+    /// The same question without answers.
+    pub(crate) fn empty(&self) -> Self {
+        Self::new(self.k, self.threshold)
+    }
+
+    /// Asks for at least this similarity from here on.
+    pub(crate) fn raise(&mut self, floor: f32) {
+        self.threshold = self.threshold.max(floor);
+    }
+
     pub(crate) fn offer(&mut self, id: u64, similarity: f32) {
         let similarity = similarity.clamp(-1.0, 1.0);
         if similarity < self.floor() {

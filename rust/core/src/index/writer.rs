@@ -1,184 +1,254 @@
-//! The writer's side: sealing, joining, learning and compaction, in bounded steps under one lock.
+//! The writer's side: appending, removing and, in bounded steps between, learning and rewriting.
 
-use super::page::{PAGE, Page, bits};
+use super::page::{PAGE, Page};
+use super::rewrite::Rewrite;
+use super::rows::{Rows, Storage};
 use super::segment::{SEGMENT, Segment};
+use super::snapshot::Snapshot;
 use super::tail::Tail;
-use crate::codec::{Basis, learn};
+use crate::codec::{Basis, Lesson, SharedBasis};
 use crate::simd::Kernels;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// Segments of one size that are joined into one of the next.
 const FAN: usize = 8;
-/// Vectors at which a basis is first learned; it is learned again each time the index has grown eightfold.
-const FIRST_LESSON: usize = 512;
+/// Slots at which a basis is first learned; it is learned again each time the index has grown so many times.
+const FIRST_LESSON: usize = 4 * PAGE;
+const LESSON_GROWTH: usize = 8;
 /// Vectors that a basis is learned from, at most.
 const SAMPLE: usize = 2048;
+/// Steps of a lesson in one addition: some 10 µs each for 384 dimensions.
+const LESSON_STEPS: usize = 8;
+/// Changes between two steps of a rewrite, which takes some 100 µs; also between two looks for what to rewrite.
+const REWRITE_PACE: usize = 16;
 /// Shortest vectors worth coding: below, comparing them whole is as quick.
 const CODED_DIM: usize = 48;
-/// Slots of a new tail.
+/// Slots of the first tail; the next are four times as large, up to a page.
 const FIRST_SLOTS: usize = 4;
 
-/// What readers see: replaced as a whole, never changed.
-#[derive(Debug, Default)]
-pub(crate) struct Snapshot {
-    /// In the order of their ids.
-    pub(crate) segments: Vec<Arc<Segment>>,
-    pub(crate) tail: Option<Arc<Tail>>,
-}
-
-/// What only the writer needs.
+/// What only the writer needs, under its lock.
 #[derive(Debug)]
 pub(crate) struct Writer {
     dim: usize,
+    storage: Storage,
+    shared: Arc<SharedBasis>,
+    now: Arc<Snapshot>,
+    changed: bool,
     next_id: u64,
     /// Pages by their first id.
     pages: BTreeMap<u64, Arc<Page>>,
-    basis: Option<Arc<Basis>>,
-    next_lesson: usize,
-    /// Next segment to be looked at by `compact`.
+    job: Option<Job>,
+    changes: usize,
+    /// Next segment to be looked at.
     cursor: usize,
 }
 
+#[derive(Debug)]
+enum Job {
+    /// A lesson, and the slots there were when it began.
+    Lesson(Box<Lesson>, usize),
+    Rewrite(Box<Rewrite>),
+}
+
 impl Writer {
-    pub(crate) fn new(dim: usize, basis: Option<Arc<Basis>>) -> Self {
-        let next_lesson = if basis.is_some() || dim < CODED_DIM { usize::MAX } else { FIRST_LESSON };
-        Self { dim, next_id: 0, pages: BTreeMap::new(), basis, next_lesson, cursor: 0 }
+    pub(crate) fn new(dim: usize, storage: Storage, shared: Arc<SharedBasis>, next_id: u64) -> Self {
+        Self {
+            dim,
+            storage,
+            shared,
+            now: Arc::default(),
+            changed: false,
+            next_id,
+            pages: BTreeMap::new(),
+            job: None,
+            changes: 0,
+            cursor: 0,
+        }
     }
 
-    /// Appends a unit vector; the snapshot to publish, if another one is needed.
-    pub(crate) fn push(&mut self, now: &Snapshot, row: Arc<[f32]>, kernels: &Kernels) -> (u64, Option<Snapshot>) {
+    /// The snapshot to publish, if there is a new one.
+    pub(crate) fn take_change(&mut self) -> Option<Arc<Snapshot>> {
+        std::mem::take(&mut self.changed).then(|| self.now.clone())
+    }
+
+    pub(crate) fn now(&self) -> &Arc<Snapshot> {
+        &self.now
+    }
+
+    pub(crate) fn next_id(&self) -> u64 {
+        self.next_id
+    }
+
+    /// The present basis.
+    pub(crate) fn basis(&self) -> Option<Arc<Basis>> {
+        self.shared.get()
+    }
+
+    fn publish(&mut self, next: Snapshot) {
+        self.now = Arc::new(next);
+        self.changed = true;
+    }
+
+    /// Appends a vector and returns its id.
+    pub(crate) fn push(&mut self, row: Rows, kernels: &Kernels) -> u64 {
         let id = self.next_id;
         self.next_id += 1;
-        let Some(tail) = &now.tail else {
-            let tail = Tail::new(id, FIRST_SLOTS);
-            tail.push(0, row);
-            return (id, Some(Snapshot { segments: now.segments.clone(), tail: Some(Arc::new(tail)) }));
-        };
-        let slot = (id - tail.first_id()) as usize;
-        if slot < tail.capacity() {
-            tail.push(slot, row);
-            return (id, None);
+        match &self.now.tail {
+            Some(tail) if id - tail.first_id() < tail.capacity() as u64 => {
+                tail.push((id - tail.first_id()) as usize, row);
+            }
+            Some(tail) if tail.capacity() < PAGE => {
+                let grown = tail.grown();
+                grown.push((id - tail.first_id()) as usize, row);
+                self.publish(Snapshot { segments: self.now.segments.clone(), tail: Some(Arc::new(grown)) });
+            }
+            full => {
+                let mut segments = self.now.segments.clone();
+                let slots = if let Some(tail) = full.clone() {
+                    self.seal(&mut segments, &tail, kernels);
+                    PAGE
+                } else {
+                    FIRST_SLOTS
+                };
+                let tail = Tail::new(id, slots);
+                tail.push(0, row);
+                self.publish(Snapshot { segments, tail: Some(Arc::new(tail)) });
+            }
         }
-        if tail.capacity() < PAGE {
-            let tail = tail.grown();
-            tail.push(slot, row);
-            return (id, Some(Snapshot { segments: now.segments.clone(), tail: Some(Arc::new(tail)) }));
-        }
-        let mut segments = now.segments.clone();
-        self.seal(&mut segments, tail, kernels);
-        let tail = Tail::new(id, PAGE);
-        tail.push(0, row);
-        (id, Some(Snapshot { segments, tail: Some(Arc::new(tail)) }))
+        self.work(kernels, true);
+        id
     }
 
-    /// Turns the tail into a page and keeps segments few and codes fresh.
+    /// Turns a full tail into a page.
     fn seal(&mut self, segments: &mut Vec<Arc<Segment>>, tail: &Tail, kernels: &Kernels) {
-        let page = Arc::new(tail.page(self.dim));
-        self.pages.insert(tail.first_id(), page.clone());
-        let codable = self.dim >= CODED_DIM;
-        segments.push(Arc::new(match &self.basis {
-            Some(basis) if codable => Segment::coded(vec![page], basis, kernels),
-            _ => Segment::plain(vec![page]),
-        }));
-        if self.pages.len() * PAGE >= self.next_lesson {
-            self.learn(kernels);
+        if let Some(page) = tail.page(self.storage, self.dim) {
+            self.append(segments, page, kernels);
         }
-        self.refresh(segments, kernels);
+    }
+
+    fn append(&mut self, segments: &mut Vec<Arc<Segment>>, page: Page, kernels: &Kernels) {
+        let page = Arc::new(page);
+        self.pages.insert(page.first_id(), page.clone());
+        let basis = self.shared.get().filter(|_| self.dim >= CODED_DIM);
+        segments.push(Arc::new(Segment::of(page, basis.as_ref(), kernels)));
         join(segments);
     }
 
-    /// Learns a basis from rows spread over the whole index.
-    fn learn(&mut self, kernels: &Kernels) {
-        self.next_lesson = self.next_lesson.saturating_mul(8);
-        let held = self.pages.len() * PAGE;
-        let stride = (held / SAMPLE).max(1);
-        let sample: Vec<&[f32]> = self
-            .pages
-            .values()
-            .flat_map(|page| (0..page.ids().len()).map(|slot| page.row(slot)))
-            .step_by(stride)
-            .collect();
-        if let Ok(basis) = learn(self.dim, &sample, kernels) {
-            self.basis = Some(Arc::new(basis));
+    /// Takes over pages, in the order of their ids, into an index that has none.
+    pub(crate) fn restore(&mut self, pages: Vec<Page>, kernels: &Kernels) {
+        let mut segments = Vec::new();
+        for page in pages {
+            self.append(&mut segments, page, kernels);
         }
-    }
-
-    /// Codes the first segment that is not in the present basis.
-    fn refresh(&self, segments: &mut [Arc<Segment>], kernels: &Kernels) {
-        let Some(basis) = self.basis.as_ref().filter(|_| self.dim >= CODED_DIM) else { return };
-        let stale = |segment: &&mut Arc<Segment>| segment.basis().is_none_or(|other| !Arc::ptr_eq(other, basis));
-        if let Some(segment) = segments.iter_mut().find(stale) {
-            *segment = Arc::new(Segment::coded(segment.pages().to_vec(), basis, kernels));
-        }
+        self.publish(Snapshot { segments, tail: None });
     }
 
     /// Removes an id from where it is.
-    pub(crate) fn remove(&mut self, now: &Snapshot, id: u64) -> bool {
-        if let Some(tail) = &now.tail
-            && id >= tail.first_id()
-        {
-            return id < self.next_id && tail.kill((id - tail.first_id()) as usize);
+    pub(crate) fn remove(&mut self, id: u64, kernels: &Kernels) -> bool {
+        let removed = match &self.now.tail {
+            Some(tail) if id >= tail.first_id() => {
+                id < self.next_id && tail.live.clear((id - tail.first_id()) as usize)
+            }
+            _ => self
+                .pages
+                .range(..=id)
+                .next_back()
+                .is_some_and(|(_, page)| page.slot(id).is_some_and(|slot| page.live.clear(slot))),
+        };
+        if removed {
+            self.work(kernels, false);
         }
-        let Some((_, page)) = self.pages.range(..=id).next_back() else { return false };
-        page.ids().binary_search(&id).is_ok_and(|slot| page.kill(slot))
+        removed
     }
 
-    /// Looks at one segment; the snapshot to publish if most of it was dead and it was rewritten.
-    pub(crate) fn compact(&mut self, now: &Snapshot, kernels: &Kernels) -> Option<Snapshot> {
-        let at = self.cursor % now.segments.len().max(1);
-        self.cursor = at + 1;
-        let segment = now.segments.get(at)?;
-        let live = segment.live();
-        if live * 2 > segment.pages().len() * PAGE {
-            return None;
-        }
-        let mut segments = now.segments.clone();
-        for page in segment.pages() {
-            self.pages.remove(&page.ids()[0]);
-        }
-        let pages = self.gather(segment);
-        for page in &pages {
-            self.pages.insert(page.ids()[0], page.clone());
-        }
-        if pages.is_empty() {
-            segments.remove(at);
-        } else {
-            segments[at] = Arc::new(match segment.basis() {
-                Some(basis) => Segment::coded(pages, basis, kernels),
-                None => Segment::plain(pages),
-            });
-            let fits = |pair: &[Arc<Segment>]| {
-                pair[0].pages().len() + pair[1].pages().len() <= SEGMENT && same_basis(&pair[0], &pair[1])
-            };
-            for first in [at, at.wrapping_sub(1)] {
-                if segments.get(first..first.wrapping_add(2)).is_some_and(fits) {
-                    let joined = Segment::joined(&segments[first..first + 2]);
-                    segments.splice(first..first + 2, [Arc::new(joined)]);
+    /// One bounded step of whatever is to be done.
+    fn work(&mut self, kernels: &Kernels, lessons: bool) {
+        self.changes += 1;
+        let turn = self.changes.is_multiple_of(REWRITE_PACE);
+        match &mut self.job {
+            Some(Job::Lesson(lesson, slots)) if lessons => {
+                if let Some(basis) = (0..LESSON_STEPS).find_map(|_| lesson.step(kernels)) {
+                    self.shared.put(Arc::new(basis), *slots);
+                    self.job = None;
                 }
             }
+            Some(Job::Rewrite(rewrite)) if turn => {
+                let done = rewrite.step(self.storage, self.dim, kernels);
+                if done {
+                    self.replace();
+                }
+            }
+            None if turn => self.job = self.next_job(),
+            _ => {}
         }
-        Some(Snapshot { segments, tail: now.tail.clone() })
     }
 
-    /// The held rows of a segment in new pages.
-    fn gather(&self, segment: &Segment) -> Vec<Arc<Page>> {
-        let held: Vec<(&Page, usize)> =
-            segment.pages().iter().flat_map(|page| bits(page.live()).map(|slot| (&**page, slot))).collect();
-        held.chunks(PAGE)
-            .map(|part| {
-                let rows: Vec<f32> = part.iter().flat_map(|(page, slot)| page.row(*slot).iter().copied()).collect();
-                let ids = part.iter().map(|(page, slot)| page.ids()[*slot]).collect();
-                let live = u64::MAX >> (PAGE - part.len());
-                Arc::new(Page::new(self.dim, rows.into(), ids, live))
-            })
-            .collect()
+    fn next_job(&mut self) -> Option<Job> {
+        let slots = self.pages.len() * PAGE;
+        let due = self.shared.learned_from().saturating_mul(LESSON_GROWTH).max(FIRST_LESSON);
+        if self.dim >= CODED_DIM && !self.shared.is_fixed() && slots >= due {
+            return Some(Job::Lesson(Box::new(Lesson::new(self.dim, self.sample())), slots));
+        }
+        let basis = self.shared.get().filter(|_| self.dim >= CODED_DIM);
+        if let Some(basis) = &basis {
+            let stale = |segment: &&Arc<Segment>| segment.basis().is_none_or(|other| !Arc::ptr_eq(other, basis));
+            if let Some(segment) = self.now.segments.iter().find(stale) {
+                return Some(Job::Rewrite(Box::new(Rewrite::recode(segment.clone(), basis))));
+            }
+        }
+        self.cursor = (self.cursor + 1) % self.now.segments.len().max(1);
+        let segment = self.now.segments.get(self.cursor)?;
+        (segment.live() * 2 <= segment.slots())
+            .then(|| Job::Rewrite(Box::new(Rewrite::gather(segment.clone(), basis.as_ref()))))
     }
 
-    /// Bytes beside the snapshot.
+    /// Rows spread over the whole index.
+    fn sample(&self) -> Vec<f32> {
+        let stride = (self.pages.len() * PAGE).div_ceil(SAMPLE);
+        let rows = self.pages.values().flat_map(|page| (0..page.len()).map(move |slot| (page, slot)));
+        rows.step_by(stride.max(1)).flat_map(|(page, slot)| page.rows.decode(self.dim, slot).into_owned()).collect()
+    }
+
+    /// Puts a finished rewrite in the place of its source, unless that was joined to others meanwhile.
+    fn replace(&mut self) {
+        let Some(Job::Rewrite(rewrite)) = self.job.take() else { return };
+        let mut segments = self.now.segments.clone();
+        let Some(at) = segments.iter().position(|segment| Arc::ptr_eq(segment, &rewrite.source)) else { return };
+        let gathers = rewrite.gathers();
+        let segment = rewrite.finish();
+        if gathers {
+            for page in &segments[at].pages {
+                self.pages.remove(&page.first_id());
+            }
+            for page in &segment.pages {
+                self.pages.insert(page.first_id(), page.clone());
+            }
+        }
+        if segment.pages.is_empty() {
+            segments.remove(at);
+        } else {
+            segments[at] = Arc::new(segment);
+            if gathers {
+                join_neighbours(&mut segments, at);
+            }
+        }
+        self.publish(Snapshot { segments, tail: self.now.tail.clone() });
+    }
+
+    /// Bytes of everything: what readers see, pages, the basis and unfinished work.
     pub(crate) fn nbytes(&self) -> usize {
-        let pages: usize = self.pages.values().map(|page| page.nbytes() + 32).sum();
-        pages + self.basis.as_ref().map_or(0, |basis| basis.nbytes())
+        let segments: usize = self.now.segments.iter().map(|segment| segment.nbytes() + 24).sum();
+        let tail = self.now.tail.as_ref().map_or(0, |tail| tail.nbytes());
+        let pages: usize = self.pages.values().map(|page| page.nbytes() + 48).sum();
+        let job = match &self.job {
+            Some(Job::Lesson(lesson, _)) => lesson.nbytes(),
+            Some(Job::Rewrite(rewrite)) => rewrite.nbytes(),
+            None => 0,
+        };
+        let alone = Arc::strong_count(&self.shared) == 1;
+        let basis = self.shared.get().filter(|_| alone).map_or(0, |basis| basis.nbytes());
+        size_of::<Snapshot>() + segments + tail + pages + job + basis
     }
 }
 
@@ -190,18 +260,31 @@ fn same_basis(a: &Segment, b: &Segment) -> bool {
     }
 }
 
-/// Joins the last segments while enough of them have one size, so that there are few, and each row is
+/// Joins the last segments while enough of them have one size, so that there are few, and each code is
 /// copied a few times in its life.
 fn join(segments: &mut Vec<Arc<Segment>>) {
     while let Some(start) = segments.len().checked_sub(FAN) {
         let last = &segments[start..];
-        let size = last[0].pages().len();
-        let alike = |segment: &Arc<Segment>| segment.pages().len() == size && same_basis(segment, &last[0]);
+        let size = last[0].pages.len();
+        let alike = |segment: &Arc<Segment>| segment.pages.len() == size && same_basis(segment, &last[0]);
         if size * FAN > SEGMENT || !last.iter().all(alike) {
             return;
         }
         let joined = Arc::new(Segment::joined(last));
         segments.truncate(start);
         segments.push(joined);
+    }
+}
+
+/// Joins the segment at `at` with those beside it where both fit into one.
+fn join_neighbours(segments: &mut Vec<Arc<Segment>>, at: usize) {
+    for first in [Some(at), at.checked_sub(1)].into_iter().flatten() {
+        if let Some([a, b]) = segments.get(first..first + 2)
+            && a.pages.len() + b.pages.len() <= SEGMENT
+            && same_basis(a, b)
+        {
+            let joined = Segment::joined(&segments[first..first + 2]);
+            segments.splice(first..first + 2, [Arc::new(joined)]);
+        }
     }
 }

@@ -5,17 +5,28 @@
 
 use super::scalar::{self, LANES, add_tail, collect, reduce};
 use super::{BLOCK, Block, Candidate, FRACTION_BITS, Isa, Kernels, RowCodes, SLAB, ScanQuery, Terms};
+use crate::codec::half;
 use std::arch::x86_64::*;
 
 /// The table, if this machine has every feature that the functions below are compiled with.
 pub(super) fn kernels() -> Option<&'static Kernels> {
-    static KERNELS: Kernels = Kernels { isa: Isa::Avx2, dot, project, scan, code_dot };
-    is_x86_feature_detected!("avx2").then_some(&KERNELS)
+    static KERNELS: Kernels = Kernels { isa: Isa::Avx2, dot, dot_half, dot_bytes, project, scan, code_dot };
+    (is_x86_feature_detected!("avx2") && is_x86_feature_detected!("f16c")).then_some(&KERNELS)
 }
 
 fn dot(a: &[f32], b: &[f32]) -> f32 {
     // SAFETY: `kernels` hands this function out only after detecting the features of `dot_wide`.
     unsafe { dot_wide(a, b) }
+}
+
+fn dot_half(a: &[u16], b: &[f32]) -> f32 {
+    // SAFETY: `kernels` hands this function out only after detecting the features of `dot_half_wide`.
+    unsafe { dot_half_wide(a, b) }
+}
+
+fn dot_bytes(a: &[i8], b: &[f32]) -> f32 {
+    // SAFETY: `kernels` hands this function out only after detecting the features of `dot_bytes_wide`.
+    unsafe { dot_bytes_wide(a, b) }
 }
 
 fn project(matrix: &[f32], x: &[f32]) -> [f32; SLAB] {
@@ -33,12 +44,10 @@ fn code_dot(codes: &RowCodes, weights: &[i8; SLAB]) -> i32 {
     unsafe { code_dot_wide(codes, weights) }
 }
 
-#[target_feature(enable = "avx2")]
+#[target_feature(enable = "avx2,f16c")]
 fn dot_wide(a: &[f32], b: &[f32]) -> f32 {
-    let (heads, tail) = a.as_chunks::<LANES>();
-    let (other_heads, other_tail) = b.as_chunks::<LANES>();
     let mut sums = [_mm256_setzero_ps(); LANES / 8];
-    for (x, y) in heads.iter().zip(other_heads) {
+    for (x, y) in a.as_chunks::<LANES>().0.iter().zip(b.as_chunks::<LANES>().0) {
         for (part, sum) in sums.iter_mut().enumerate() {
             // SAFETY: `x` and `y` are arrays of 32 floats, and `part` counts their four parts of 8.
             let (x, y) =
@@ -46,21 +55,57 @@ fn dot_wide(a: &[f32], b: &[f32]) -> f32 {
             *sum = _mm256_add_ps(*sum, _mm256_mul_ps(x, y));
         }
     }
+    finish(sums, a, b, |value| value)
+}
+
+#[target_feature(enable = "avx2,f16c")]
+fn dot_half_wide(a: &[u16], b: &[f32]) -> f32 {
+    let mut sums = [_mm256_setzero_ps(); LANES / 8];
+    for (x, y) in a.as_chunks::<LANES>().0.iter().zip(b.as_chunks::<LANES>().0) {
+        for (part, sum) in sums.iter_mut().enumerate() {
+            // SAFETY: `x` is an array of 32 halves and `y` of 32 floats; `part` counts their four parts of 8.
+            let (x, y) = unsafe {
+                (_mm_loadu_si128(x.as_ptr().add(8 * part).cast()), _mm256_loadu_ps(y.as_ptr().add(8 * part)))
+            };
+            *sum = _mm256_add_ps(*sum, _mm256_mul_ps(_mm256_cvtph_ps(x), y));
+        }
+    }
+    finish(sums, a, b, half::to_f32)
+}
+
+#[target_feature(enable = "avx2,f16c")]
+fn dot_bytes_wide(a: &[i8], b: &[f32]) -> f32 {
+    let mut sums = [_mm256_setzero_ps(); LANES / 8];
+    for (x, y) in a.as_chunks::<LANES>().0.iter().zip(b.as_chunks::<LANES>().0) {
+        for (part, sum) in sums.iter_mut().enumerate() {
+            // SAFETY: `x` is an array of 32 bytes and `y` of 32 floats; `part` counts their four parts of 8.
+            let (x, y) = unsafe {
+                (_mm_loadl_epi64(x.as_ptr().add(8 * part).cast()), _mm256_loadu_ps(y.as_ptr().add(8 * part)))
+            };
+            *sum = _mm256_add_ps(*sum, _mm256_mul_ps(_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(x)), y));
+        }
+    }
+    finish(sums, a, b, f32::from)
+}
+
+/// The sums of the full parts and the tail, reduced.
+#[target_feature(enable = "avx2,f16c")]
+fn finish<T: Copy>(sums: [__m256; LANES / 8], a: &[T], b: &[f32], value: impl Fn(T) -> f32) -> f32 {
     let mut lanes = [0.0; LANES];
     for (part, sum) in sums.into_iter().enumerate() {
         // SAFETY: `lanes` has room for 32 floats, and `part` counts its four parts of 8.
         unsafe { _mm256_storeu_ps(lanes.as_mut_ptr().add(8 * part), sum) };
     }
-    add_tail(&mut lanes, tail, other_tail);
+    add_tail(&mut lanes, a, b, value);
     reduce(lanes)
 }
 
-#[target_feature(enable = "avx2")]
+#[target_feature(enable = "avx2,f16c")]
 fn project_wide(matrix: &[f32], x: &[f32]) -> [f32; SLAB] {
     scalar::project(matrix, x)
 }
 
-#[target_feature(enable = "avx2")]
+#[target_feature(enable = "avx2,f16c")]
 fn scan_wide(query: &ScanQuery, blocks: &[Block], terms: &[Terms], first: u32, out: &mut Vec<Candidate>) {
     let words: [__m256i; SLAB / 4] = std::array::from_fn(|word| {
         let at = 4 * word;
@@ -100,7 +145,7 @@ fn scan_wide(query: &ScanQuery, blocks: &[Block], terms: &[Terms], first: u32, o
     }
 }
 
-#[target_feature(enable = "avx2")]
+#[target_feature(enable = "avx2,f16c")]
 fn code_dot_wide(codes: &RowCodes, weights: &[i8; SLAB]) -> i32 {
     let low_half = _mm256_set1_epi8(15);
     // SAFETY: `RowCodes` is 32 bytes, aligned to 32; `weights` is 64 bytes, read as two halves of 32.

@@ -4,11 +4,12 @@
 
 use super::scalar::{self, LANES, add_tail, collect, reduce};
 use super::{BLOCK, Block, Candidate, FRACTION_BITS, Isa, Kernels, RowCodes, SLAB, ScanQuery, Terms};
+use crate::codec::half;
 use std::arch::x86_64::*;
 
 /// The table, if this machine has every feature that the functions below are compiled with.
 pub(super) fn kernels() -> Option<&'static Kernels> {
-    static KERNELS: Kernels = Kernels { isa: Isa::Avx512, dot, project, scan, code_dot };
+    static KERNELS: Kernels = Kernels { isa: Isa::Avx512, dot, dot_half, dot_bytes, project, scan, code_dot };
     let here = is_x86_feature_detected!("avx512f")
         && is_x86_feature_detected!("avx512bw")
         && is_x86_feature_detected!("avx512vl")
@@ -19,6 +20,16 @@ pub(super) fn kernels() -> Option<&'static Kernels> {
 fn dot(a: &[f32], b: &[f32]) -> f32 {
     // SAFETY: `kernels` hands this function out only after detecting the features of `dot_wide`.
     unsafe { dot_wide(a, b) }
+}
+
+fn dot_half(a: &[u16], b: &[f32]) -> f32 {
+    // SAFETY: `kernels` hands this function out only after detecting the features of `dot_half_wide`.
+    unsafe { dot_half_wide(a, b) }
+}
+
+fn dot_bytes(a: &[i8], b: &[f32]) -> f32 {
+    // SAFETY: `kernels` hands this function out only after detecting the features of `dot_bytes_wide`.
+    unsafe { dot_bytes_wide(a, b) }
 }
 
 fn project(matrix: &[f32], x: &[f32]) -> [f32; SLAB] {
@@ -38,29 +49,57 @@ fn code_dot(codes: &RowCodes, weights: &[i8; SLAB]) -> i32 {
 
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
 fn dot_wide(a: &[f32], b: &[f32]) -> f32 {
-    let (heads, tail) = a.as_chunks::<LANES>();
-    let (other_heads, other_tail) = b.as_chunks::<LANES>();
-    let (mut low, mut high) = (_mm512_setzero_ps(), _mm512_setzero_ps());
-    for (x, y) in heads.iter().zip(other_heads) {
-        // SAFETY: `x` and `y` are arrays of 32 floats, so both halves of 16 lie inside.
-        let (x0, x1, y0, y1) = unsafe {
-            (
-                _mm512_loadu_ps(x.as_ptr()),
-                _mm512_loadu_ps(x.as_ptr().add(16)),
-                _mm512_loadu_ps(y.as_ptr()),
-                _mm512_loadu_ps(y.as_ptr().add(16)),
-            )
-        };
-        low = _mm512_add_ps(low, _mm512_mul_ps(x0, y0));
-        high = _mm512_add_ps(high, _mm512_mul_ps(x1, y1));
+    let mut sums = [_mm512_setzero_ps(); 2];
+    for (x, y) in a.as_chunks::<LANES>().0.iter().zip(b.as_chunks::<LANES>().0) {
+        for (part, sum) in sums.iter_mut().enumerate() {
+            // SAFETY: `x` and `y` are arrays of 32 floats, and `part` counts their two parts of 16.
+            let (x, y) =
+                unsafe { (_mm512_loadu_ps(x.as_ptr().add(16 * part)), _mm512_loadu_ps(y.as_ptr().add(16 * part))) };
+            *sum = _mm512_add_ps(*sum, _mm512_mul_ps(x, y));
+        }
     }
+    finish(sums, a, b, |value| value)
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
+fn dot_half_wide(a: &[u16], b: &[f32]) -> f32 {
+    let mut sums = [_mm512_setzero_ps(); 2];
+    for (x, y) in a.as_chunks::<LANES>().0.iter().zip(b.as_chunks::<LANES>().0) {
+        for (part, sum) in sums.iter_mut().enumerate() {
+            // SAFETY: `x` is an array of 32 halves and `y` of 32 floats; `part` counts their two parts of 16.
+            let (x, y) = unsafe {
+                (_mm256_loadu_si256(x.as_ptr().add(16 * part).cast()), _mm512_loadu_ps(y.as_ptr().add(16 * part)))
+            };
+            *sum = _mm512_add_ps(*sum, _mm512_mul_ps(_mm512_cvtph_ps(x), y));
+        }
+    }
+    finish(sums, a, b, half::to_f32)
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
+fn dot_bytes_wide(a: &[i8], b: &[f32]) -> f32 {
+    let mut sums = [_mm512_setzero_ps(); 2];
+    for (x, y) in a.as_chunks::<LANES>().0.iter().zip(b.as_chunks::<LANES>().0) {
+        for (part, sum) in sums.iter_mut().enumerate() {
+            // SAFETY: `x` is an array of 32 bytes and `y` of 32 floats; `part` counts their two parts of 16.
+            let (x, y) = unsafe {
+                (_mm_loadu_si128(x.as_ptr().add(16 * part).cast()), _mm512_loadu_ps(y.as_ptr().add(16 * part)))
+            };
+            *sum = _mm512_add_ps(*sum, _mm512_mul_ps(_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(x)), y));
+        }
+    }
+    finish(sums, a, b, f32::from)
+}
+
+/// The sums of the full parts and the tail, reduced.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
+fn finish<T: Copy>(sums: [__m512; 2], a: &[T], b: &[f32], value: impl Fn(T) -> f32) -> f32 {
     let mut lanes = [0.0; LANES];
-    // SAFETY: `lanes` has room for 32 floats.
-    unsafe {
-        _mm512_storeu_ps(lanes.as_mut_ptr(), low);
-        _mm512_storeu_ps(lanes.as_mut_ptr().add(16), high);
+    for (part, sum) in sums.into_iter().enumerate() {
+        // SAFETY: `lanes` has room for 32 floats, and `part` counts its two parts of 16.
+        unsafe { _mm512_storeu_ps(lanes.as_mut_ptr().add(16 * part), sum) };
     }
-    add_tail(&mut lanes, tail, other_tail);
+    add_tail(&mut lanes, a, b, value);
     reduce(lanes)
 }
 

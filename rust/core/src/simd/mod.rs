@@ -84,6 +84,10 @@ pub(crate) struct Kernels {
     pub(crate) isa: Isa,
     /// Inner product of two slices of equal length.
     pub(crate) dot: fn(&[f32], &[f32]) -> f32,
+    /// Inner product of half-precision numbers, by their bits, with floats.
+    pub(crate) dot_half: fn(&[u16], &[f32]) -> f32,
+    /// Inner product of bytes with floats.
+    pub(crate) dot_bytes: fn(&[i8], &[f32]) -> f32,
     /// `x` times a matrix of `x.len()` rows of [`SLAB`] values.
     pub(crate) project: fn(&[f32], &[f32]) -> [f32; SLAB],
     /// Appends what may reach the limit.

@@ -2,8 +2,9 @@
 #![expect(clippy::inline_always, reason = "what is compiled for an instruction set must be inlined into its functions")]
 
 use super::{BLOCK, Block, Candidate, FRACTION_BITS, Isa, Kernels, RowCodes, SLAB, ScanQuery, Terms};
+use crate::codec::half;
 
-pub(super) static KERNELS: Kernels = Kernels { isa: Isa::Scalar, dot, project, scan, code_dot };
+pub(super) static KERNELS: Kernels = Kernels { isa: Isa::Scalar, dot, dot_half, dot_bytes, project, scan, code_dot };
 
 /// Lanes of the float sums.
 pub(super) const LANES: usize = 32;
@@ -21,25 +22,38 @@ pub(super) fn reduce(mut lanes: [f32; LANES]) -> f32 {
     lanes[0]
 }
 
-/// Adds the products of a tail shorter than the lanes.
+/// The inner product: 32 lanes, a tail into the first of them, one reduction tree.
 #[inline(always)]
-pub(super) fn add_tail(lanes: &mut [f32; LANES], a: &[f32], b: &[f32]) {
-    for ((lane, x), y) in lanes.iter_mut().zip(a).zip(b) {
-        *lane += x * y;
+fn dot_as<T: Copy>(a: &[T], b: &[f32], value: impl Fn(T) -> f32) -> f32 {
+    let mut lanes = [0.0; LANES];
+    for (x, y) in a.as_chunks::<LANES>().0.iter().zip(b.as_chunks::<LANES>().0) {
+        for lane in 0..LANES {
+            lanes[lane] += value(x[lane]) * y[lane];
+        }
+    }
+    add_tail(&mut lanes, a, b, value);
+    reduce(lanes)
+}
+
+/// Adds the products of what is left over after the full parts of two slices.
+#[inline(always)]
+pub(super) fn add_tail<T: Copy>(lanes: &mut [f32; LANES], a: &[T], b: &[f32], value: impl Fn(T) -> f32) {
+    let (tail, other_tail) = (a.as_chunks::<LANES>().1, b.as_chunks::<LANES>().1);
+    for ((lane, x), y) in lanes.iter_mut().zip(tail).zip(other_tail) {
+        *lane += value(*x) * y;
     }
 }
 
 fn dot(a: &[f32], b: &[f32]) -> f32 {
-    let mut lanes = [0.0; LANES];
-    let (heads, tail) = a.as_chunks::<LANES>();
-    let (other_heads, other_tail) = b.as_chunks::<LANES>();
-    for (x, y) in heads.iter().zip(other_heads) {
-        for lane in 0..LANES {
-            lanes[lane] += x[lane] * y[lane];
-        }
-    }
-    add_tail(&mut lanes, tail, other_tail);
-    reduce(lanes)
+    dot_as(a, b, |value| value)
+}
+
+fn dot_half(a: &[u16], b: &[f32]) -> f32 {
+    dot_as(a, b, half::to_f32)
+}
+
+fn dot_bytes(a: &[i8], b: &[f32]) -> f32 {
+    dot_as(a, b, f32::from)
 }
 
 /// Shared by every set: the compiler turns it into the vectors of the set it is inlined into.

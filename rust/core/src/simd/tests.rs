@@ -1,6 +1,7 @@
 //! Every instruction set of this machine returns the scalar reference's bits.
 
 use super::*;
+use crate::codec::half;
 use proptest::prelude::*;
 
 fn sets() -> impl Iterator<Item = &'static Kernels> {
@@ -46,6 +47,13 @@ proptest! {
         prop_assert!((f64::from(expected) - exact).abs() <= size * a.len() as f64 * 6e-8 + 1e-30);
         for kernels in sets() {
             prop_assert_eq!((kernels.dot)(&a, &b).to_bits(), expected.to_bits(), "{:?}", kernels.isa);
+        }
+        let halves: Vec<u16> = a.iter().map(|value| half::from_f32(*value)).collect();
+        let bytes: Vec<i8> = a.iter().map(|value| *value as i8).collect();
+        for kernels in sets() {
+            let (half, byte) = ((kernels.dot_half)(&halves, &b), (kernels.dot_bytes)(&bytes, &b));
+            prop_assert_eq!(half.to_bits(), (scalar().dot_half)(&halves, &b).to_bits(), "{:?}", kernels.isa);
+            prop_assert_eq!(byte.to_bits(), (scalar().dot_bytes)(&bytes, &b).to_bits(), "{:?}", kernels.isa);
         }
     }
 

@@ -1,0 +1,155 @@
+//! Learning the basis from data, a little at a time: block power iteration on a sample, then Rayleigh-Ritz
+//! (Halko, Martinsson & Tropp, 2011). The uncentred second moment is what the bound is about.
+
+use super::Basis;
+use super::basis::MAX_SLABS;
+use super::eigen::Jacobi;
+use crate::simd::{Kernels, SLAB};
+
+/// Passes over the sample: the start is made of rows of the sample itself, so two bring the subspace close.
+const PASSES: usize = 2;
+/// Sweeps of the eigensolver: only the order of the directions matters.
+const EIGEN_SWEEPS: usize = 5;
+
+/// A basis in the making.
+#[derive(Debug)]
+pub(crate) struct Lesson {
+    dim: usize,
+    /// `sample.len() / dim` unit vectors, end to end.
+    sample: Vec<f32>,
+    /// The directions so far, `width x dim`.
+    rows: Vec<f32>,
+    stage: Stage,
+}
+
+#[derive(Debug)]
+enum Stage {
+    /// Gram-Schmidt on row `at`, after so many passes.
+    Orthogonalise { passes: usize, at: usize, axis: usize },
+    /// Multiplication by the second moment, one sample row at a time.
+    Multiply { passes: usize, at: usize, sums: Vec<f32> },
+    /// The second moment within the subspace.
+    Moment { at: usize, moment: Vec<f64> },
+    /// Its eigenvectors.
+    Diagonalise(Box<Jacobi>),
+    /// One direction of the result at a time, orthogonalised in double precision.
+    Finish { vectors: Vec<f64>, energies: Vec<f64>, done: Vec<f64> },
+}
+
+impl Lesson {
+    /// A lesson from unit vectors of length `dim` that lie end to end.
+    pub(crate) fn new(dim: usize, sample: Vec<f32>) -> Self {
+        let width = dim.min(MAX_SLABS * SLAB);
+        let stride = (sample.len() / dim / width).max(1);
+        let mut rows: Vec<f32> =
+            sample.chunks_exact(dim).step_by(stride).take(width).flat_map(|row| row.iter().copied()).collect();
+        rows.resize(width * dim, 0.0);
+        Self { dim, sample, rows, stage: Stage::Orthogonalise { passes: 0, at: 0, axis: 0 } }
+    }
+
+    /// Bytes held while it lasts.
+    pub(crate) fn nbytes(&self) -> usize {
+        4 * (self.sample.len() + 2 * self.rows.len())
+    }
+
+    /// Works for one step, of about `2 x width x dim` multiplications; the basis after the last.
+    pub(crate) fn step(&mut self, kernels: &Kernels) -> Option<Basis> {
+        let (dim, width) = (self.dim, self.rows.len() / self.dim);
+        match &mut self.stage {
+            Stage::Orthogonalise { passes, at, axis } => {
+                *at += usize::from(orthogonalise(&mut self.rows, dim, *at, axis, kernels));
+                if *at == width {
+                    self.stage = if *passes == PASSES {
+                        Stage::Moment { at: 0, moment: vec![0.0; width * width] }
+                    } else {
+                        Stage::Multiply { passes: *passes + 1, at: 0, sums: vec![0.0; self.rows.len()] }
+                    };
+                }
+            }
+            Stage::Multiply { passes, at, sums } => {
+                let x = &self.sample[*at * dim..][..dim];
+                for (row, sum) in self.rows.chunks_exact(dim).zip(sums.chunks_exact_mut(dim)) {
+                    let along = (kernels.dot)(row, x);
+                    sum.iter_mut().zip(x).for_each(|(sum, element)| *sum += along * element);
+                }
+                *at += 1;
+                if *at * dim == self.sample.len() {
+                    self.rows = std::mem::take(sums);
+                    self.stage = Stage::Orthogonalise { passes: *passes, at: 0, axis: 0 };
+                }
+            }
+            Stage::Moment { at, moment } => {
+                let x = &self.sample[*at * dim..][..dim];
+                let along: Vec<f32> = self.rows.chunks_exact(dim).map(|row| (kernels.dot)(row, x)).collect();
+                for (line, left) in moment.chunks_exact_mut(width).zip(&along) {
+                    line.iter_mut().zip(&along).for_each(|(sum, right)| *sum += f64::from(left * right));
+                }
+                *at += 1;
+                if *at * dim == self.sample.len() {
+                    let jacobi = Jacobi::new(std::mem::take(moment), width, EIGEN_SWEEPS);
+                    self.stage = Stage::Diagonalise(Box::new(jacobi));
+                }
+            }
+            Stage::Diagonalise(jacobi) => {
+                if jacobi.step() {
+                    let (values, vectors) = jacobi.sorted();
+                    let count = (self.sample.len() / dim) as f64;
+                    let energies = values.iter().map(|value| value.max(0.0) / count).collect();
+                    self.stage = Stage::Finish { vectors, energies, done: Vec::with_capacity(width * dim) };
+                }
+            }
+            Stage::Finish { vectors, energies, done } => {
+                let vector = &vectors[done.len() / dim * width..][..width];
+                done.extend(direction(vector, &self.rows, dim, done));
+                if done.len() == width * dim {
+                    return Some(Basis::from_orthonormal(dim, done, energies));
+                }
+            }
+        }
+        None
+    }
+}
+
+/// Gram-Schmidt on one row against those before it, twice, which is enough (Giraud et al., 2005). A row that
+/// depends on them is replaced by an axis, to be tried in the next step: then the answer is `false`.
+fn orthogonalise(rows: &mut [f32], dim: usize, at: usize, axis: &mut usize, kernels: &Kernels) -> bool {
+    let (before, rest) = rows.split_at_mut(at * dim);
+    let row = &mut rest[..dim];
+    let start = (kernels.dot)(row, row).sqrt();
+    for _ in 0..2 {
+        for other in before.chunks_exact(dim) {
+            let along = (kernels.dot)(other, row);
+            row.iter_mut().zip(other).for_each(|(value, element)| *value -= along * element);
+        }
+    }
+    let norm = (kernels.dot)(row, row).sqrt();
+    if norm > 1e-3 * start && norm > 1e-30 {
+        for value in row {
+            *value /= norm;
+        }
+        return true;
+    }
+    row.fill(0.0);
+    row[*axis % dim] = 1.0;
+    *axis += 1;
+    false
+}
+
+/// The combination of `rows` that `vector` names, made orthonormal to what is done in double precision.
+fn direction(vector: &[f64], rows: &[f32], dim: usize, done: &[f64]) -> Vec<f64> {
+    let mut sum = vec![0.0_f64; dim];
+    for (factor, row) in vector.iter().zip(rows.chunks_exact(dim)) {
+        sum.iter_mut().zip(row).for_each(|(sum, element)| *sum += factor * f64::from(*element));
+    }
+    for _ in 0..2 {
+        for other in done.chunks_exact(dim) {
+            let along: f64 = other.iter().zip(&sum).map(|(x, y)| x * y).sum();
+            sum.iter_mut().zip(other).for_each(|(value, element)| *value -= along * element);
+        }
+    }
+    let norm = sum.iter().map(|value| value * value).sum::<f64>().sqrt();
+    for value in &mut sum {
+        *value /= norm;
+    }
+    sum
+}

@@ -1,0 +1,168 @@
+//! Vectors in the form they are kept in.
+
+use crate::codec::half;
+use crate::simd::Kernels;
+use crate::{Error, Result};
+use std::borrow::Cow;
+
+/// How precisely vectors are kept. Similarities are those of the kept vectors, and searches are exact with
+/// respect to them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Storage {
+    /// Single precision: similarities equal brute force to 1e-6.
+    #[default]
+    F32,
+    /// Half precision: each value is off by at most 2^-11 of itself, so a similarity by at most 4.9e-4.
+    F16,
+    /// One byte a value: for 384 dimensions a similarity is off by 3e-4 on average and, by the norm of what
+    /// rounding removes, by at most `sqrt(dim) / 254` of the largest value in the vector.
+    Int8,
+}
+
+impl Storage {
+    /// Every mode, in the order of its tag in files.
+    pub(crate) const ALL: [Self; 3] = [Self::F32, Self::F16, Self::Int8];
+
+    /// The mode of a name: `f32`, `f16` or `int8`.
+    pub fn parse(name: &str) -> Result<Self> {
+        Self::ALL.into_iter().find(|mode| mode.name() == name).ok_or_else(|| Error::InvalidOption {
+            name: "storage",
+            value: name.into(),
+            expected: "\"f32\", \"f16\" or \"int8\"".into(),
+        })
+    }
+
+    /// Bytes of one vector in a file.
+    pub(crate) fn row_bytes(self, dim: usize) -> usize {
+        match self {
+            Self::F32 => 4 * dim,
+            Self::F16 => 2 * dim,
+            Self::Int8 => 4 + dim,
+        }
+    }
+
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::F32 => "f32",
+            Self::F16 => "f16",
+            Self::Int8 => "int8",
+        }
+    }
+}
+
+/// Vectors of one length, end to end.
+#[derive(Debug)]
+pub(crate) enum Rows {
+    F32(Vec<f32>),
+    F16(Vec<u16>),
+    /// A vector is its bytes times its scale, which makes its norm 1.
+    Int8(Vec<i8>, Vec<f32>),
+}
+
+impl Rows {
+    /// Room for `count` vectors.
+    pub(crate) fn with_capacity(storage: Storage, dim: usize, count: usize) -> Self {
+        match storage {
+            Storage::F32 => Self::F32(Vec::with_capacity(dim * count)),
+            Storage::F16 => Self::F16(Vec::with_capacity(dim * count)),
+            Storage::Int8 => Self::Int8(Vec::with_capacity(dim * count), Vec::with_capacity(count)),
+        }
+    }
+
+    /// One unit vector.
+    pub(crate) fn one(storage: Storage, unit: Vec<f32>) -> Self {
+        match storage {
+            Storage::F32 => Self::F32(unit),
+            Storage::F16 => Self::F16(unit.into_iter().map(half::from_f32).collect()),
+            Storage::Int8 => {
+                let largest = unit.iter().fold(0.0_f32, |largest, value| largest.max(value.abs()));
+                let codes: Vec<i8> = unit.iter().map(|value| (value * (127.0 / largest)).round() as i8).collect();
+                let square: f64 = codes.iter().map(|code| f64::from(*code).powi(2)).sum();
+                Self::Int8(codes, vec![square.sqrt().recip() as f32])
+            }
+        }
+    }
+
+    /// Appends a vector of `other`, which is kept in the same form.
+    pub(crate) fn push_from(&mut self, other: &Self, dim: usize, slot: usize) {
+        let range = slot * dim..(slot + 1) * dim;
+        match (self, other) {
+            (Self::F32(to), Self::F32(from)) => to.extend_from_slice(&from[range]),
+            (Self::F16(to), Self::F16(from)) => to.extend_from_slice(&from[range]),
+            (Self::Int8(to, scales), Self::Int8(from, other_scales)) => {
+                to.extend_from_slice(&from[range]);
+                scales.push(other_scales[slot]);
+            }
+            _ => debug_assert!(false, "one index keeps all its vectors in one form"),
+        }
+    }
+
+    /// Similarity of one vector with a query.
+    #[inline]
+    pub(crate) fn score(&self, kernels: &Kernels, query: &[f32], slot: usize) -> f32 {
+        let dim = query.len();
+        let range = slot * dim..(slot + 1) * dim;
+        match self {
+            Self::F32(rows) => (kernels.dot)(&rows[range], query),
+            Self::F16(rows) => (kernels.dot_half)(&rows[range], query),
+            Self::Int8(rows, scales) => scales[slot] * (kernels.dot_bytes)(&rows[range], query),
+        }
+    }
+
+    /// One vector in single precision.
+    pub(crate) fn decode(&self, dim: usize, slot: usize) -> Cow<'_, [f32]> {
+        let range = slot * dim..(slot + 1) * dim;
+        match self {
+            Self::F32(rows) => Cow::Borrowed(&rows[range]),
+            Self::F16(rows) => rows[range].iter().map(|value| half::to_f32(*value)).collect(),
+            Self::Int8(rows, scales) => rows[range].iter().map(|code| f32::from(*code) * scales[slot]).collect(),
+        }
+    }
+
+    /// Appends one vector's bytes.
+    pub(crate) fn write(&self, dim: usize, slot: usize, out: &mut Vec<u8>) {
+        let range = slot * dim..(slot + 1) * dim;
+        match self {
+            Self::F32(rows) => out.extend(rows[range].iter().flat_map(|value| value.to_le_bytes())),
+            Self::F16(rows) => out.extend(rows[range].iter().flat_map(|value| value.to_le_bytes())),
+            Self::Int8(rows, scales) => {
+                out.extend_from_slice(&scales[slot].to_le_bytes());
+                out.extend(rows[range].iter().map(|value| *value as u8));
+            }
+        }
+    }
+
+    /// Appends a vector from its bytes, if they are those of a vector of norm 1.
+    pub(crate) fn read(&mut self, dim: usize, bytes: &[u8]) -> Option<()> {
+        let norm = match self {
+            Self::F32(rows) => {
+                let start = rows.len();
+                rows.extend(bytes.as_chunks::<4>().0.iter().map(|value| f32::from_le_bytes(*value)));
+                rows[start..].iter().map(|value| f64::from(*value).powi(2)).sum::<f64>()
+            }
+            Self::F16(rows) => {
+                let start = rows.len();
+                rows.extend(bytes.as_chunks::<2>().0.iter().map(|value| u16::from_le_bytes(*value)));
+                rows[start..].iter().map(|value| f64::from(half::to_f32(*value)).powi(2)).sum()
+            }
+            Self::Int8(rows, scales) => {
+                let (scale, codes) = bytes.split_first_chunk::<4>()?;
+                let scale = f32::from_le_bytes(*scale);
+                scales.push(scale);
+                rows.extend(codes.iter().map(|code| *code as i8));
+                let square: f64 = codes.iter().map(|code| f64::from(*code as i8).powi(2)).sum();
+                square * f64::from(scale).powi(2)
+            }
+        };
+        (bytes.len() >= dim && (norm - 1.0).abs() < 1.5e-3).then_some(())
+    }
+
+    pub(crate) fn nbytes(&self) -> usize {
+        match self {
+            Self::F32(rows) => 4 * rows.capacity(),
+            Self::F16(rows) => 2 * rows.capacity(),
+            Self::Int8(rows, scales) => rows.capacity() + 4 * scales.capacity(),
+        }
+    }
+}
