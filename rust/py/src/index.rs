@@ -1,10 +1,12 @@
 //! The vector index.
 
-use nearhit_core::codec::Basis;
-use nearhit_core::index::VectorIndex;
+use nearhit_core::codec::{Basis, SharedBasis};
+use nearhit_core::index::{IndexOptions, Storage, VectorIndex};
 use nearhit_core::simd;
+use pyo3::exceptions::PyAssertionError;
 use pyo3::prelude::*;
-use pyo3::types::PyByteArray;
+use pyo3::types::{PyByteArray, PyType};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::error::CoreError;
@@ -21,16 +23,39 @@ pub(crate) struct PyVectorIndex(VectorIndex);
 #[pymethods]
 impl PyVectorIndex {
     #[new]
-    #[pyo3(signature = (dim, *, transform = None))]
-    fn new(dim: usize, transform: Option<&Bound<'_, PyAny>>) -> PyResult<Self> {
+    #[pyo3(signature = (dim, *, storage = "f32", transform = None))]
+    fn new(dim: usize, storage: &str, transform: Option<&Bound<'_, PyAny>>) -> PyResult<Self> {
+        let storage = Storage::parse(storage).map_err(CoreError)?;
         let basis = transform
             .map(|rows| -> PyResult<_> {
                 let rows = Array::extract(rows)?;
                 let basis = Basis::from_rows(dim, &rows.values, &[]).map_err(CoreError)?;
-                Ok(Arc::new(basis))
+                Ok(Arc::new(SharedBasis::fixed(basis)))
             })
             .transpose()?;
-        Ok(Self(VectorIndex::with_basis(dim, basis).map_err(CoreError)?))
+        Ok(Self(VectorIndex::with_options(dim, IndexOptions { storage, basis }).map_err(CoreError)?))
+    }
+
+    #[classmethod]
+    #[expect(clippy::needless_pass_by_value, reason = "extracted arguments are owned")]
+    fn load(class: &Bound<'_, PyType>, path: PathBuf) -> PyResult<Py<PyAny>> {
+        let index = class.py().detach(|| VectorIndex::load(&path)).map_err(CoreError)?;
+        Ok(Bound::new(class.py(), Self(index))?.into_any().unbind())
+    }
+
+    #[expect(clippy::needless_pass_by_value, reason = "extracted arguments are owned")]
+    fn save(&self, py: Python<'_>, path: PathBuf) -> PyResult<()> {
+        Ok(py.detach(|| self.0.save(&path)).map_err(CoreError)?)
+    }
+
+    #[getter]
+    fn storage(&self) -> &'static str {
+        self.0.storage().name()
+    }
+
+    #[getter]
+    fn next_id(&self) -> u64 {
+        self.0.next_id()
     }
 
     #[getter]
@@ -96,6 +121,43 @@ impl PyVectorIndex {
             numpy(py, "int64", &ids)?.call_method1("reshape", (shape,))?,
             numpy(py, "float32", &scores)?.call_method1("reshape", (shape,))?,
         ))
+    }
+
+    #[pyo3(signature = (vector, threshold, k, first_id))]
+    fn search_from(
+        &self,
+        vector: &Bound<'_, PyAny>,
+        threshold: f32,
+        k: usize,
+        first_id: u64,
+    ) -> PyResult<Vec<(u64, f32)>> {
+        let query = one(vector)?;
+        let found = vector.py().detach(|| self.0.search_from(&query, threshold, k, first_id)).map_err(CoreError)?;
+        Ok(found.into_iter().map(|neighbour| (neighbour.id, neighbour.similarity)).collect())
+    }
+
+    #[expect(clippy::needless_pass_by_value, reason = "extracted arguments are owned")]
+    fn similarities(&self, vector: &Bound<'_, PyAny>, ids: Vec<u64>) -> PyResult<Vec<Option<f32>>> {
+        Ok(self.0.similarities(&one(vector)?, &ids).map_err(CoreError)?)
+    }
+
+    fn vectors<'py>(
+        &self,
+        py: Python<'py>,
+        first_id: u64,
+        end: u64,
+    ) -> PyResult<(Bound<'py, PyAny>, Bound<'py, PyAny>)> {
+        let (ids, values) = py.detach(|| self.0.vectors(first_id, end));
+        let shape = (ids.len(), self.0.dim());
+        Ok((
+            numpy(py, "uint64", &ids.iter().flat_map(|id| id.to_ne_bytes()).collect::<Vec<_>>())?,
+            numpy(py, "float32", &values.iter().flat_map(|value| value.to_ne_bytes()).collect::<Vec<_>>())?
+                .call_method1("reshape", (shape,))?,
+        ))
+    }
+
+    fn validate(&self, py: Python<'_>) -> PyResult<()> {
+        py.detach(|| self.0.validate()).map_err(PyAssertionError::new_err)
     }
 
     fn __repr__(&self) -> String {

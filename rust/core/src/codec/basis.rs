@@ -4,7 +4,9 @@ use crate::simd::{Kernels, SLAB};
 use crate::{Error, Result};
 
 /// Slabs that are coded: dimensions beyond them only enter through their norm.
-pub(crate) const MAX_SLABS: usize = 2;
+///
+/// The first is scanned; the later ones are looked at for what it leaves.
+pub(crate) const MAX_SLABS: usize = 4;
 
 /// Step of the optimal uniform 4-bit quantiser for a Gaussian of unit variance (Max, 1960).
 const GAUSSIAN_STEP: f64 = 0.3352;
@@ -37,7 +39,7 @@ pub(crate) struct Slab {
 }
 
 impl Basis {
-    /// A basis of orthonormal `rows` (`n x dim`, row-major, most energy first). Rows beyond 128 are not
+    /// A basis of orthonormal `rows` (`n x dim`, row-major, most energy first). Rows beyond 256 are not
     /// used. `energies` are the mean squares of the data along each row, for the quantiser's step; an
     /// even spread is assumed where they are missing.
     ///
@@ -65,8 +67,8 @@ impl Basis {
     }
 
     /// A basis of rows that are orthonormal to double precision. What is left is their rounding to single
-    /// precision: each of 128 x dim elements by at most 2^-24 of itself, so `|dW|` is at most 2^-24 `|W|`,
-    /// the Frobenius norm `|W|` is at most sqrt(128), and `|Wx|^2 <= (1 + |dW|)^2`.
+    /// precision: each of 256 x dim elements by at most 2^-24 of itself, so `|dW|` is at most 2^-24 `|W|`,
+    /// the Frobenius norm `|W|` is at most sqrt(256), and `|Wx|^2 <= (1 + |dW|)^2`.
     pub(crate) fn from_orthonormal(dim: usize, rows: &[f64], energies: &[f64]) -> Self {
         let rounding = ((MAX_SLABS * SLAB) as f64).sqrt() * f64::from(f32::EPSILON) / 2.0;
         Self { dim, slabs: Self::mixed(dim, rows, energies), stretch: 3.0 * rounding }

@@ -1,5 +1,6 @@
 //! The query's side of the bound.
 
+use super::basis::MAX_SLABS;
 use super::encode::{ERROR_UNIT, RESIDUAL_UNIT};
 use super::{Basis, float_error};
 use crate::simd::{FRACTION_BITS, Kernels, SLAB, ScanQuery};
@@ -15,8 +16,8 @@ pub(crate) struct QueryBound<'a> {
     kernels: &'a Kernels,
     query: &'a [f32],
     first: SlabQuery,
-    /// Made when something survives the first slab.
-    second: OnceCell<Option<SlabQuery>>,
+    /// Made when they are first asked for.
+    later: [OnceCell<SlabQuery>; MAX_SLABS - 1],
     float_error: f64,
 }
 
@@ -69,6 +70,19 @@ impl SlabQuery {
     pub(crate) fn weights(&self) -> &[i8; SLAB] {
         &self.weights
     }
+
+    /// What this slab adds to the bound, from its dot product and the vector's coding error in it.
+    pub(crate) fn part(&self, dot: i32, error: u8) -> f64 {
+        self.unit * f64::from(dot << FRACTION_BITS)
+            + self.error * ERROR_UNIT * f64::from(error)
+            + self.offset
+            + self.slack
+    }
+
+    /// What all later slabs and the rest can add at most.
+    pub(crate) fn rest(&self, residual: u8) -> f64 {
+        self.residual * RESIDUAL_UNIT * f64::from(residual)
+    }
 }
 
 impl<'a> QueryBound<'a> {
@@ -77,7 +91,7 @@ impl<'a> QueryBound<'a> {
         let float_error = float_error(basis.dim());
         let outside = (1.0 + float_error) * (1.0 + basis.stretch());
         let first = SlabQuery::new(basis, kernels, 0, query, outside);
-        Self { basis, kernels, query, first, second: OnceCell::new(), float_error }
+        Self { basis, kernels, query, first, later: Default::default(), float_error }
     }
 
     /// The first slab as a scan that keeps whatever may reach `threshold`.
@@ -92,23 +106,17 @@ impl<'a> QueryBound<'a> {
         }
     }
 
-    /// The query in the second slab, if there is one.
-    pub(crate) fn second(&self) -> Option<&SlabQuery> {
-        let second = self.second.get_or_init(|| {
-            let more = self.basis.slabs().len() > 1;
-            more.then(|| SlabQuery::new(self.basis, self.kernels, 1, self.query, self.first.outside))
-        });
-        second.as_ref()
+    /// What the scan of the first slab left, as a similarity: an upper bound but for the residual.
+    pub(crate) fn start(&self, partial: i32) -> f64 {
+        self.first.unit * f64::from(partial) + (self.first.offset + self.first.slack + self.float_error + 1e-9)
     }
 
-    /// Upper bound of the similarity, as a hit would compute it, after two slabs: from what the scan of the
-    /// first left (`partial`), the second's dot product, and its terms (residual norm, coding error).
-    pub(crate) fn reach(&self, second: &SlabQuery, partial: i32, dot: i32, [residual, error]: [u8; 2]) -> f64 {
-        self.first.unit * f64::from(partial)
-            + second.unit * f64::from(dot << FRACTION_BITS)
-            + second.error * ERROR_UNIT * f64::from(error)
-            + second.residual * RESIDUAL_UNIT * f64::from(residual)
-            + (self.first.offset + second.offset + self.first.slack + second.slack + self.float_error + 1e-9)
+    /// The query in slab 1 or a later one, which the basis has.
+    pub(crate) fn later(&self, slab: usize) -> &SlabQuery {
+        self.later[slab - 1].get_or_init(|| {
+            let before = if slab == 1 { &self.first } else { self.later(slab - 1) };
+            SlabQuery::new(self.basis, self.kernels, slab, self.query, before.outside)
+        })
     }
 
     /// Upper bound after the first slab alone, from its code: the reference for tests.

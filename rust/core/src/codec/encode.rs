@@ -21,16 +21,17 @@ pub(crate) struct SlabCode {
     pub(crate) error: u8,
 }
 
-/// Codes a vector slab by slab. Its norm may differ from 1 by what half precision does to it, no more: the
+/// Codes a vector in the first `slabs` slabs. Its norm may differ from 1 by what half precision does to it, no more: the
 /// units leave room for 0.1 %.
 pub(crate) fn encode<'a>(
     basis: &'a Basis,
     kernels: &'a Kernels,
+    slabs: usize,
     x: &'a [f32],
 ) -> impl Iterator<Item = SlabCode> + use<'a> {
     let rounding = basis.projection_error();
     let mut outside = f64::from((kernels.dot)(x, x)) * (1.0 + float_error(basis.dim())) * (1.0 + basis.stretch());
-    (0..basis.slabs().len()).map(move |slab| {
+    (0..slabs.min(basis.slabs().len())).map(move |slab| {
         let y = basis.project(kernels, slab, x);
         let step = basis.slabs()[slab].step;
         let mut levels = [0; SLAB];

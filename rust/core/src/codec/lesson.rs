@@ -8,6 +8,9 @@ use crate::simd::{Kernels, SLAB};
 
 /// Passes over the sample: the start is made of rows of the sample itself, so two bring the subspace close.
 const PASSES: usize = 2;
+/// Leading directions that are put in order of their energy; behind them the order in which the power
+/// iteration found them is good enough.
+const ORDERED: usize = 2 * SLAB;
 /// Sweeps of the eigensolver: only the order of the directions matters.
 const EIGEN_SWEEPS: usize = 5;
 
@@ -28,10 +31,10 @@ enum Stage {
     Orthogonalise { passes: usize, at: usize, axis: usize },
     /// Multiplication by the second moment, one sample row at a time.
     Multiply { passes: usize, at: usize, sums: Vec<f32> },
-    /// The second moment within the subspace.
-    Moment { at: usize, moment: Vec<f64> },
+    /// The second moment within the leading directions, and along each of the others.
+    Moment { at: usize, moment: Vec<f64>, energies: Vec<f64> },
     /// Its eigenvectors.
-    Diagonalise(Box<Jacobi>),
+    Diagonalise(Box<Jacobi>, Vec<f64>),
     /// One direction of the result at a time, orthogonalised in double precision.
     Finish { vectors: Vec<f64>, energies: Vec<f64>, done: Vec<f64> },
 }
@@ -60,7 +63,8 @@ impl Lesson {
                 *at += usize::from(orthogonalise(&mut self.rows, dim, *at, axis, kernels));
                 if *at == width {
                     self.stage = if *passes == PASSES {
-                        Stage::Moment { at: 0, moment: vec![0.0; width * width] }
+                        let ordered = width.min(ORDERED);
+                        Stage::Moment { at: 0, moment: vec![0.0; ordered * ordered], energies: vec![0.0; width] }
                     } else {
                         Stage::Multiply { passes: *passes + 1, at: 0, sums: vec![0.0; self.rows.len()] }
                     };
@@ -78,29 +82,36 @@ impl Lesson {
                     self.stage = Stage::Orthogonalise { passes: *passes, at: 0, axis: 0 };
                 }
             }
-            Stage::Moment { at, moment } => {
+            Stage::Moment { at, moment, energies } => {
                 let x = &self.sample[*at * dim..][..dim];
                 let along: Vec<f32> = self.rows.chunks_exact(dim).map(|row| (kernels.dot)(row, x)).collect();
-                for (line, left) in moment.chunks_exact_mut(width).zip(&along) {
+                let ordered = width.min(ORDERED);
+                for (line, left) in moment.chunks_exact_mut(ordered).zip(&along) {
                     line.iter_mut().zip(&along).for_each(|(sum, right)| *sum += f64::from(left * right));
                 }
+                energies.iter_mut().zip(&along).for_each(|(sum, value)| *sum += f64::from(value * value));
                 *at += 1;
                 if *at * dim == self.sample.len() {
-                    let jacobi = Jacobi::new(std::mem::take(moment), width, EIGEN_SWEEPS);
-                    self.stage = Stage::Diagonalise(Box::new(jacobi));
+                    let jacobi = Jacobi::new(std::mem::take(moment), ordered, EIGEN_SWEEPS);
+                    self.stage = Stage::Diagonalise(Box::new(jacobi), std::mem::take(energies));
                 }
             }
-            Stage::Diagonalise(jacobi) => {
+            Stage::Diagonalise(jacobi, energies) => {
                 if jacobi.step() {
                     let (values, vectors) = jacobi.sorted();
                     let count = (self.sample.len() / dim) as f64;
-                    let energies = values.iter().map(|value| value.max(0.0) / count).collect();
+                    energies.iter_mut().zip(values).for_each(|(energy, value)| *energy = value.max(0.0));
+                    let energies = energies.iter().map(|energy| energy / count).collect();
                     self.stage = Stage::Finish { vectors, energies, done: Vec::with_capacity(width * dim) };
                 }
             }
             Stage::Finish { vectors, energies, done } => {
-                let vector = &vectors[done.len() / dim * width..][..width];
-                done.extend(direction(vector, &self.rows, dim, done));
+                let (at, ordered) = (done.len() / dim, width.min(ORDERED));
+                let next = match vectors.get(at * ordered..(at + 1) * ordered) {
+                    Some(vector) => direction(vector, &self.rows, dim, done),
+                    None => direction(&[1.0], &self.rows[at * dim..], dim, done),
+                };
+                done.extend(next);
                 if done.len() == width * dim {
                     return Some(Basis::from_orthonormal(dim, done, energies));
                 }

@@ -20,6 +20,7 @@ mod shared;
 mod unit;
 
 pub use basis::Basis;
+pub(crate) use basis::MAX_SLABS;
 pub(crate) use bound::QueryBound;
 pub(crate) use encode::encode;
 pub(crate) use lesson::Lesson;

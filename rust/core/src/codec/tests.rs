@@ -27,16 +27,16 @@ fn check(basis: &Basis, data: &[Vec<f32>], queries: &[Vec<f32>]) -> std::result:
         let bound = QueryBound::new(basis, kernels(), query);
         for x in data {
             let similarity = f64::from((kernels().dot)(query, x));
-            let codes: Vec<SlabCode> = encode(basis, kernels(), x).collect();
+            let codes: Vec<SlabCode> = encode(basis, kernels(), usize::MAX, x).collect();
             prop_assert!(bound.first_reach(&codes[0]) >= similarity);
-            if let (Some(code), Some(second)) = (codes.get(1), bound.second()) {
-                let scan = bound.scan(0.0);
-                let dot: i32 =
-                    scan.weights.iter().zip(codes[0].levels).map(|(w, c)| i32::from(*w) * i32::from(c)).sum();
-                let partial = (dot << 6) + i32::from(scan.error) * i32::from(codes[0].error);
+            let scan = bound.scan(0.0);
+            let dot: i32 = scan.weights.iter().zip(codes[0].levels).map(|(w, c)| i32::from(*w) * i32::from(c)).sum();
+            let mut sum = bound.start((dot << 6) + i32::from(scan.error) * i32::from(codes[0].error));
+            for (slab, code) in codes.iter().enumerate().skip(1) {
                 let row = RowCodes(std::array::from_fn(|b| code.levels[b] | code.levels[b + SLAB / 2] << 4));
-                let dot = (kernels().code_dot)(&row, second.weights());
-                prop_assert!(bound.reach(second, partial, dot, [code.residual, code.error]) >= similarity);
+                let query = bound.later(slab);
+                sum += query.part((kernels().code_dot)(&row, query.weights()), code.error);
+                prop_assert!(sum + query.rest(code.residual) >= similarity, "slab {}", slab);
             }
         }
     }

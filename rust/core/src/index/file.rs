@@ -9,7 +9,7 @@ use super::page::{PAGE, Page};
 use super::rows::{Rows, Storage};
 use super::writer::Writer;
 use super::{Snapshot, VectorIndex};
-use crate::codec::{Basis, SharedBasis};
+use crate::codec::{Basis, MAX_SLABS, SharedBasis};
 use crate::simd::kernels;
 use crate::{Error, Result};
 use std::fs::File;
@@ -117,7 +117,7 @@ pub(crate) fn parse(bytes: &[u8]) -> std::result::Result<VectorIndex, String> {
     let [tag, dim, next_id, slabs] =
         [(); 4].map(|()| take::<8>(&mut rest).map(u64::from_le_bytes)).map(|value| value.unwrap_or(u64::MAX));
     let storage = usize::try_from(tag).ok().and_then(|tag| Storage::ALL.get(tag)).copied().ok_or("unknown storage")?;
-    if !(1..=MAX_DIM).contains(&dim) || slabs > 2 {
+    if !(1..=MAX_DIM).contains(&dim) || slabs > MAX_SLABS as u64 {
         return Err(format!("it claims {dim} dimensions and {slabs} slabs"));
     }
     let dim = dim as usize;

@@ -19,14 +19,14 @@ pub(crate) struct Rewrite {
 
 impl Rewrite {
     /// The same pages in another basis.
-    pub(crate) fn recode(source: Arc<Segment>, basis: &Arc<Basis>) -> Self {
-        let codes = Some(Codes::with_capacity(basis, source.pages.len()));
+    pub(crate) fn recode(source: Arc<Segment>, basis: &Arc<Basis>, slabs: usize) -> Self {
+        let codes = Some(Codes::with_capacity(basis, slabs, source.pages.len()));
         let pages = Vec::with_capacity(source.pages.len());
         Self { source, held: None, pages, codes }
     }
 
     /// The held rows in new pages.
-    pub(crate) fn gather(source: Arc<Segment>, basis: Option<&Arc<Basis>>) -> Self {
+    pub(crate) fn gather(source: Arc<Segment>, basis: Option<&Arc<Basis>>, slabs: usize) -> Self {
         let held: Vec<u32> = source
             .pages
             .iter()
@@ -34,7 +34,7 @@ impl Rewrite {
             .flat_map(|(number, page)| bits(page.live.bits()).map(move |slot| (number * PAGE + slot) as u32))
             .collect();
         let count = held.len().div_ceil(PAGE);
-        let codes = basis.map(|basis| Codes::with_capacity(basis, count));
+        let codes = basis.map(|basis| Codes::with_capacity(basis, slabs, count));
         Self { source, held: Some(held), pages: Vec::with_capacity(count), codes }
     }
 
@@ -83,7 +83,8 @@ impl Rewrite {
     /// Bytes held while it lasts.
     pub(crate) fn nbytes(&self) -> usize {
         let pages: usize = self.pages.iter().filter(|_| self.gathers()).map(|page| page.nbytes()).sum();
-        let codes = self.codes.as_ref().map_or(0, |codes| size_of_val(&codes.blocks[..]) * 2);
+        let codes =
+            self.codes.as_ref().map_or(0, |codes| size_of_val(&codes.blocks[..]) + size_of_val(&codes.rows[..]));
         pages + codes + self.held.as_ref().map_or(0, |held| held.len() * 4)
     }
 }

@@ -32,6 +32,14 @@ impl Storage {
         })
     }
 
+    /// Slabs worth coding: the fewer bytes a comparison reads, the fewer slabs pay for themselves.
+    pub(crate) fn slabs(self) -> usize {
+        match self {
+            Self::F32 | Self::F16 => 4,
+            Self::Int8 => 2,
+        }
+    }
+
     /// Bytes of one vector in a file.
     pub(crate) fn row_bytes(self, dim: usize) -> usize {
         match self {

@@ -19,6 +19,9 @@ const SURVEY_FROM: usize = 2048;
 /// Most neighbours for which it is done.
 const SURVEY_K: usize = 4096;
 
+/// Comparisons that cost about what preparing a query for one more slab does.
+const COMPARED_PER_SLAB: usize = 6;
+
 /// A unit query, what it found, and its preparation for the bases it met.
 #[derive(Debug)]
 pub(crate) struct Search<'a> {
@@ -27,6 +30,8 @@ pub(crate) struct Search<'a> {
     bounds: Vec<(&'a Arc<Basis>, QueryBound<'a>)>,
     candidates: Vec<Candidate>,
     survey: Option<Survey>,
+    /// Rows compared so far.
+    compared: usize,
     /// Ids below are left out.
     first_id: u64,
     pub(crate) top: TopK,
@@ -44,7 +49,7 @@ impl<'a> Search<'a> {
         let survey =
             (threshold < SURVEY_BELOW && k <= SURVEY_K).then(|| Survey { room: 4 * k + 32, best: BinaryHeap::new() });
         let top = TopK::new(k, threshold);
-        Self { kernels, query, bounds: Vec::new(), candidates: Vec::new(), survey, first_id, top }
+        Self { kernels, query, bounds: Vec::new(), candidates: Vec::new(), survey, compared: 0, first_id, top }
     }
 
     /// Runs several queries through a snapshot together: a segment's codes are read from far once, then from
@@ -92,20 +97,21 @@ impl<'a> Search<'a> {
         self.candidates.clear();
         let scan = bound.scan(self.top.floor());
         (self.kernels.scan)(&scan, &codes.blocks, &codes.terms, 0, &mut self.candidates);
-        if self.candidates.is_empty() {
-            return;
-        }
-        let second = bound.second();
-        for candidate in &self.candidates {
+        'candidates: for candidate in &self.candidates {
             let row = candidate.row as usize;
-            if let Some(second) = second {
-                let dot = (self.kernels.code_dot)(&codes.rows[row], second.weights());
-                if bound.reach(second, candidate.partial, dot, codes.row_terms[row]) < f64::from(self.top.floor()) {
-                    continue;
+            let mut sum = bound.start(candidate.partial);
+            // A slab's preparation costs as much as comparing a few rows: it waits until that many were compared.
+            let slabs = self.compared / COMPARED_PER_SLAB;
+            for (slab, (code, [residual, error])) in codes.later(row).take(slabs).enumerate() {
+                let query = bound.later(slab + 1);
+                sum += query.part((self.kernels.code_dot)(code, query.weights()), error);
+                if sum + query.rest(residual) < f64::from(self.top.floor()) {
+                    continue 'candidates;
                 }
             }
             let (page, slot) = (&segment.pages[row / PAGE], row % PAGE);
             if page.live.bits() & (1 << slot) != 0 && page.id(slot) >= self.first_id {
+                self.compared += 1;
                 self.top.offer(page.id(slot), page.rows.score(self.kernels, self.query, slot));
             }
         }

@@ -15,22 +15,24 @@ pub(crate) struct Segment {
     pub(crate) codes: Option<Codes>,
 }
 
-/// Codes of every slot of every page: the first slab in blocks, the second row by row.
+/// Codes of every slot of every page: the first slab in blocks, the later ones row by row.
 #[derive(Debug)]
 pub(crate) struct Codes {
     pub(crate) basis: Arc<Basis>,
     pub(crate) blocks: Vec<Block>,
     pub(crate) terms: Vec<Terms>,
+    /// Later slabs of each row.
+    pub(crate) later: usize,
     pub(crate) rows: Vec<RowCodes>,
-    /// Residual norm and coding error of each row.
+    /// Residual norm and coding error of each row in each later slab.
     pub(crate) row_terms: Vec<[u8; 2]>,
 }
 
 impl Segment {
     /// One page, coded if there is a basis.
-    pub(crate) fn of(page: Arc<Page>, basis: Option<&Arc<Basis>>, kernels: &Kernels) -> Self {
+    pub(crate) fn of(page: Arc<Page>, basis: Option<&Arc<Basis>>, slabs: usize, kernels: &Kernels) -> Self {
         let codes = basis.map(|basis| {
-            let mut codes = Codes::with_capacity(basis, 1);
+            let mut codes = Codes::with_capacity(basis, slabs, 1);
             codes.push(&page, kernels);
             codes
         });
@@ -41,7 +43,7 @@ impl Segment {
     pub(crate) fn joined(parts: &[Arc<Self>]) -> Self {
         let pages: Vec<_> = parts.iter().flat_map(|part| part.pages.iter().cloned()).collect();
         let codes = parts.first().and_then(|part| part.codes.as_ref()).map(|first| {
-            let mut codes = Codes::with_capacity(&first.basis, pages.len());
+            let mut codes = Codes::with_capacity(&first.basis, first.later + 1, pages.len());
             for other in parts.iter().filter_map(|part| part.codes.as_ref()) {
                 codes.blocks.extend_from_slice(&other.blocks);
                 codes.terms.extend_from_slice(&other.terms);
@@ -85,15 +87,23 @@ impl Segment {
 }
 
 impl Codes {
-    pub(crate) fn with_capacity(basis: &Arc<Basis>, pages: usize) -> Self {
-        let second = if basis.slabs().len() > 1 { pages * PAGE } else { 0 };
+    /// Room for pages coded in at most `slabs` slabs.
+    pub(crate) fn with_capacity(basis: &Arc<Basis>, slabs: usize, pages: usize) -> Self {
+        let later = slabs.min(basis.slabs().len()) - 1;
         Self {
             basis: basis.clone(),
             blocks: Vec::with_capacity(pages * PAGE / BLOCK),
             terms: Vec::with_capacity(pages * PAGE / BLOCK),
-            rows: Vec::with_capacity(second),
-            row_terms: Vec::with_capacity(second),
+            later,
+            rows: Vec::with_capacity(later * pages * PAGE),
+            row_terms: Vec::with_capacity(later * pages * PAGE),
         }
+    }
+
+    /// Codes and terms of one row in the later slabs.
+    pub(crate) fn later(&self, row: usize) -> impl Iterator<Item = (&RowCodes, [u8; 2])> {
+        let range = row * self.later..(row + 1) * self.later;
+        self.rows[range.clone()].iter().zip(self.row_terms[range].iter().copied())
     }
 
     /// Codes a page; slots without a row get codes of zero and stay dead.
@@ -104,7 +114,7 @@ impl Codes {
         for slot in 0..page.len() {
             let (block, lane) = (start + slot / BLOCK, slot % BLOCK);
             let row = page.rows.decode(self.basis.dim(), slot);
-            let mut slabs = encode(&self.basis, kernels, &row);
+            let mut slabs = encode(&self.basis, kernels, self.later + 1, &row);
             if let Some(code) = slabs.next() {
                 for (j, line) in self.blocks[block].iter_mut().enumerate() {
                     for byte in 0..4 {
@@ -113,15 +123,14 @@ impl Codes {
                 }
                 self.terms[block].0[2 * lane..2 * lane + 2].copy_from_slice(&[code.residual, code.error]);
             }
-            if let Some(code) = slabs.next() {
+            for code in slabs {
                 let bytes = std::array::from_fn(|byte| code.levels[byte] | code.levels[byte + SLAB / 2] << 4);
                 self.rows.push(RowCodes(bytes));
                 self.row_terms.push([code.residual, code.error]);
             }
         }
-        if self.basis.slabs().len() > 1 {
-            self.rows.resize((start + PAGE / BLOCK) * BLOCK, RowCodes([0; SLAB / 2]));
-            self.row_terms.resize(self.rows.len(), [0; 2]);
-        }
+        let slots = (start + PAGE / BLOCK) * BLOCK;
+        self.rows.resize(slots * self.later, RowCodes([0; SLAB / 2]));
+        self.row_terms.resize(slots * self.later, [0; 2]);
     }
 }

@@ -131,7 +131,7 @@ impl Writer {
         let page = Arc::new(page);
         self.pages.insert(page.first_id(), page.clone());
         let basis = self.shared.get().filter(|_| self.dim >= CODED_DIM);
-        segments.push(Arc::new(Segment::of(page, basis.as_ref(), kernels)));
+        segments.push(Arc::new(Segment::of(page, basis.as_ref(), self.storage.slabs(), kernels)));
         join(segments);
     }
 
@@ -194,13 +194,13 @@ impl Writer {
         if let Some(basis) = &basis {
             let stale = |segment: &&Arc<Segment>| segment.basis().is_none_or(|other| !Arc::ptr_eq(other, basis));
             if let Some(segment) = self.now.segments.iter().find(stale) {
-                return Some(Job::Rewrite(Box::new(Rewrite::recode(segment.clone(), basis))));
+                return Some(Job::Rewrite(Box::new(Rewrite::recode(segment.clone(), basis, self.storage.slabs()))));
             }
         }
         self.cursor = (self.cursor + 1) % self.now.segments.len().max(1);
         let segment = self.now.segments.get(self.cursor)?;
         (segment.live() * 2 <= segment.slots())
-            .then(|| Job::Rewrite(Box::new(Rewrite::gather(segment.clone(), basis.as_ref()))))
+            .then(|| Job::Rewrite(Box::new(Rewrite::gather(segment.clone(), basis.as_ref(), self.storage.slabs()))))
     }
 
     /// Rows spread over the whole index.
