@@ -21,38 +21,53 @@ pub(crate) struct SlabCode {
     pub(crate) error: u8,
 }
 
-/// Codes a vector in the first `slabs` slabs. Its norm may differ from 1 by what half precision does to it, no more: the
-/// units leave room for 0.1 %.
-pub(crate) fn encode<'a>(
-    basis: &'a Basis,
-    kernels: &'a Kernels,
+/// Codes up to four vectors in the first `slabs` slabs and hands over each code with the number of its vector,
+/// slab by slab. Their norms may differ from 1 by what half precision does to them, no more: the units leave
+/// room for 0.1 %.
+pub(crate) fn encode(
+    basis: &Basis,
+    kernels: &Kernels,
     slabs: usize,
-    x: &'a [f32],
-) -> impl Iterator<Item = SlabCode> + use<'a> {
+    rows: &[&[f32]],
+    mut take: impl FnMut(usize, SlabCode),
+) {
     let rounding = basis.projection_error();
-    let mut outside = f64::from((kernels.dot)(x, x)) * (1.0 + float_error(basis.dim())) * (1.0 + basis.stretch());
-    (0..slabs.min(basis.slabs().len())).map(move |slab| {
-        let y = basis.project(kernels, slab, x);
-        let step = basis.slabs()[slab].step;
-        let mut levels = [0; SLAB];
-        let (mut inside, mut missed) = (0.0, 0.0);
-        let (scale, step) = ((1.0 / step) as f32, step as f32);
-        for (level, value) in levels.iter_mut().zip(y) {
-            let code = (value * scale + 8.0).clamp(0.0, 15.0) as u8;
-            *level = code;
-            let error = value - (f32::from(code) - 7.5) * step;
-            inside += value * value;
-            missed += error * error;
+    let excess = (1.0 + float_error(basis.dim())) * (1.0 + basis.stretch());
+    let mut outside = [0.0; 4];
+    for (outside, row) in outside.iter_mut().zip(rows) {
+        *outside = f64::from((kernels.dot)(row, row)) * excess;
+    }
+    for slab in basis.slabs().iter().take(slabs) {
+        let step = slab.step as f32;
+        let mut finish = |number: usize, y: &[f32; SLAB]| {
+            let (levels, missed) = quantise(y, step);
+            let inside = f64::from(y.iter().map(|value| value * value).sum::<f32>()) * (1.0 - 1e-5);
+            outside[number] -= (inside.sqrt() - rounding).max(0.0).powi(2);
+            let residual = units(outside[number].max(0.0).sqrt(), RESIDUAL_UNIT);
+            let error = units((f64::from(missed) * (1.0 + 1e-5)).sqrt() + rounding, ERROR_UNIT);
+            take(number, SlabCode { levels, residual, error });
+        };
+        if let [a, b, c, d] = rows {
+            let projected = (kernels.project_four)(&slab.matrix, [a, b, c, d]);
+            projected.iter().enumerate().for_each(|(number, y)| finish(number, y));
+        } else {
+            rows.iter().enumerate().for_each(|(number, row)| finish(number, &(kernels.project)(&slab.matrix, row)));
         }
-        let inside = f64::from(inside) * (1.0 - 1e-5);
-        let missed = f64::from(missed) * (1.0 + 1e-5);
-        outside -= (inside.sqrt() - rounding).max(0.0).powi(2);
-        SlabCode {
-            levels,
-            residual: units(outside.max(0.0).sqrt(), RESIDUAL_UNIT),
-            error: units(missed.sqrt() + rounding, ERROR_UNIT),
-        }
-    })
+    }
+}
+
+/// Level of each coordinate, and the squared norm of what they miss.
+fn quantise(y: &[f32; SLAB], step: f32) -> ([u8; SLAB], f32) {
+    let mut levels = [0; SLAB];
+    let mut missed = 0.0;
+    let scale = 1.0 / step;
+    for (level, value) in levels.iter_mut().zip(y) {
+        let code = (value * scale + 8.0).clamp(0.0, 15.0) as u8;
+        let error = value - (f32::from(code) - 7.5) * step;
+        *level = code;
+        missed += error * error;
+    }
+    (levels, missed)
 }
 
 /// A norm in whole units, rounded up, with room for the rounding of its own computation.

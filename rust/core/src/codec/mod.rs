@@ -22,7 +22,7 @@ mod unit;
 pub use basis::Basis;
 pub(crate) use basis::MAX_SLABS;
 pub(crate) use bound::QueryBound;
-pub(crate) use encode::encode;
+pub(crate) use encode::{SlabCode, encode};
 pub(crate) use lesson::Lesson;
 pub use shared::SharedBasis;
 pub(crate) use unit::{float_error, unit};

@@ -27,7 +27,12 @@ fn check(basis: &Basis, data: &[Vec<f32>], queries: &[Vec<f32>]) -> std::result:
         let bound = QueryBound::new(basis, kernels(), query);
         for x in data {
             let similarity = f64::from((kernels().dot)(query, x));
-            let codes: Vec<SlabCode> = encode(basis, kernels(), usize::MAX, x).collect();
+            let mut codes: Vec<SlabCode> = Vec::new();
+            encode(basis, kernels(), usize::MAX, &[x, query, x, query], |number, code| {
+                if number == 2 {
+                    codes.push(code);
+                }
+            });
             prop_assert!(bound.first_reach(&codes[0]) >= similarity);
             let scan = bound.scan(0.0);
             let dot: i32 = scan.weights.iter().zip(codes[0].levels).map(|(w, c)| i32::from(*w) * i32::from(c)).sum();

@@ -1,7 +1,7 @@
 //! A run of pages and their codes, laid out for scanning.
 
 use super::page::{PAGE, Page};
-use crate::codec::{Basis, encode};
+use crate::codec::{Basis, SlabCode, encode};
 use crate::simd::{BLOCK, Block, Kernels, LINES, Line, RowCodes, SLAB, Terms};
 use std::sync::Arc;
 
@@ -108,29 +108,38 @@ impl Codes {
 
     /// Codes a page; slots without a row get codes of zero and stay dead.
     pub(crate) fn push(&mut self, page: &Page, kernels: &Kernels) {
-        let start = self.blocks.len();
-        self.blocks.resize(start + PAGE / BLOCK, [Line([0; 64]); LINES]);
-        self.terms.resize(start + PAGE / BLOCK, Terms([0; 2 * BLOCK]));
-        for slot in 0..page.len() {
-            let (block, lane) = (start + slot / BLOCK, slot % BLOCK);
-            let row = page.rows.decode(self.basis.dim(), slot);
-            let mut slabs = encode(&self.basis, kernels, self.later + 1, &row);
-            if let Some(code) = slabs.next() {
-                for (j, line) in self.blocks[block].iter_mut().enumerate() {
-                    for byte in 0..4 {
-                        line.0[4 * lane + byte] = code.levels[8 * j + byte] | code.levels[8 * j + 4 + byte] << 4;
-                    }
-                }
-                self.terms[block].0[2 * lane..2 * lane + 2].copy_from_slice(&[code.residual, code.error]);
-            }
-            for code in slabs {
-                let bytes = std::array::from_fn(|byte| code.levels[byte] | code.levels[byte + SLAB / 2] << 4);
-                self.rows.push(RowCodes(bytes));
-                self.row_terms.push([code.residual, code.error]);
-            }
-        }
-        let slots = (start + PAGE / BLOCK) * BLOCK;
+        let start = self.blocks.len() * BLOCK;
+        let slots = start + PAGE;
+        self.blocks.resize(slots / BLOCK, [Line([0; 64]); LINES]);
+        self.terms.resize(slots / BLOCK, Terms([0; 2 * BLOCK]));
         self.rows.resize(slots * self.later, RowCodes([0; SLAB / 2]));
         self.row_terms.resize(slots * self.later, [0; 2]);
+        for first in (0..page.len()).step_by(4) {
+            let rows: Vec<_> =
+                (first..page.len().min(first + 4)).map(|slot| page.rows.decode(self.basis.dim(), slot)).collect();
+            let rows: Vec<&[f32]> = rows.iter().map(|row| &row[..]).collect();
+            let basis = self.basis.clone();
+            let mut slabs = [0; 4];
+            encode(&basis, kernels, self.later + 1, &rows, |number, code| {
+                self.put(start + first + number, slabs[number], &code);
+                slabs[number] += 1;
+            });
+        }
+    }
+
+    fn put(&mut self, row: usize, slab: usize, code: &SlabCode) {
+        let (block, lane) = (row / BLOCK, row % BLOCK);
+        if slab == 0 {
+            for (j, line) in self.blocks[block].iter_mut().enumerate() {
+                for byte in 0..4 {
+                    line.0[4 * lane + byte] = code.levels[8 * j + byte] | code.levels[8 * j + 4 + byte] << 4;
+                }
+            }
+            self.terms[block].0[2 * lane..2 * lane + 2].copy_from_slice(&[code.residual, code.error]);
+        } else {
+            let at = row * self.later + slab - 1;
+            self.rows[at] = RowCodes(std::array::from_fn(|b| code.levels[b] | code.levels[b + SLAB / 2] << 4));
+            self.row_terms[at] = [code.residual, code.error];
+        }
     }
 }

@@ -39,7 +39,8 @@ impl VectorIndex {
             for (at, page) in segment.pages.iter().enumerate() {
                 for slot in 0..page.len() {
                     let row = page.rows.decode(self.dim, slot);
-                    let code = encode(&codes.basis, kernels(), 1, &row).next();
+                    let mut code = None;
+                    encode(&codes.basis, kernels(), 1, &[&row], |_, first| code = Some(first));
                     let (block, lane) = (at * PAGE / BLOCK + slot / BLOCK, slot % BLOCK);
                     let stored = &codes.terms[block].0[2 * lane..2 * lane + 2];
                     let line = &codes.blocks[block][0].0[4 * lane..4 * lane + 4];

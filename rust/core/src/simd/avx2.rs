@@ -10,7 +10,8 @@ use std::arch::x86_64::*;
 
 /// The table, if this machine has every feature that the functions below are compiled with.
 pub(super) fn kernels() -> Option<&'static Kernels> {
-    static KERNELS: Kernels = Kernels { isa: Isa::Avx2, dot, dot_half, dot_bytes, project, scan, code_dot };
+    static KERNELS: Kernels =
+        Kernels { isa: Isa::Avx2, dot, dot_half, dot_bytes, project, project_four, scan, code_dot };
     (is_x86_feature_detected!("avx2") && is_x86_feature_detected!("f16c")).then_some(&KERNELS)
 }
 
@@ -32,6 +33,11 @@ fn dot_bytes(a: &[i8], b: &[f32]) -> f32 {
 fn project(matrix: &[f32], x: &[f32]) -> [f32; SLAB] {
     // SAFETY: `kernels` hands this function out only after detecting the features of `project_wide`.
     unsafe { project_wide(matrix, x) }
+}
+
+fn project_four(matrix: &[f32], x: [&[f32]; 4]) -> [[f32; SLAB]; 4] {
+    // SAFETY: `kernels` hands this function out only after detecting the features of `project_four_wide`.
+    unsafe { project_four_wide(matrix, x) }
 }
 
 fn scan(query: &ScanQuery, blocks: &[Block], terms: &[Terms], first: u32, out: &mut Vec<Candidate>) {
@@ -103,6 +109,32 @@ fn finish<T: Copy>(sums: [__m256; LANES / 8], a: &[T], b: &[f32], value: impl Fn
 #[target_feature(enable = "avx2,f16c")]
 fn project_wide(matrix: &[f32], x: &[f32]) -> [f32; SLAB] {
     scalar::project(matrix, x)
+}
+
+#[target_feature(enable = "avx2,f16c")]
+fn project_four_wide(matrix: &[f32], x: [&[f32]; 4]) -> [[f32; SLAB]; 4] {
+    let mut out = [[0.0; SLAB]; 4];
+    // Sixteen columns at a time: their sums for four vectors and what goes into them fit sixteen registers.
+    for start in (0..SLAB).step_by(16) {
+        let mut sums = [[_mm256_setzero_ps(); 2]; 4];
+        let values = x[0].iter().zip(x[1]).zip(x[2].iter().zip(x[3]));
+        for (row, ((a, b), (c, d))) in matrix.as_chunks::<SLAB>().0.iter().zip(values) {
+            for part in 0..2 {
+                // SAFETY: `row` is an array of 64 floats; `start` is at most 48 and `part` counts two parts of 8.
+                let columns = unsafe { _mm256_loadu_ps(row.as_ptr().add(start + 8 * part)) };
+                for (sums, value) in sums.iter_mut().zip([a, b, c, d]) {
+                    sums[part] = _mm256_add_ps(sums[part], _mm256_mul_ps(columns, _mm256_set1_ps(*value)));
+                }
+            }
+        }
+        for (out, sums) in out.iter_mut().zip(sums) {
+            for (part, sum) in sums.into_iter().enumerate() {
+                // SAFETY: `out` has room for 64 floats; `start` is at most 48 and `part` counts two parts of 8.
+                unsafe { _mm256_storeu_ps(out.as_mut_ptr().add(start + 8 * part), sum) };
+            }
+        }
+    }
+    out
 }
 
 #[target_feature(enable = "avx2,f16c")]

@@ -9,7 +9,8 @@ use std::arch::x86_64::*;
 
 /// The table, if this machine has every feature that the functions below are compiled with.
 pub(super) fn kernels() -> Option<&'static Kernels> {
-    static KERNELS: Kernels = Kernels { isa: Isa::Avx512, dot, dot_half, dot_bytes, project, scan, code_dot };
+    static KERNELS: Kernels =
+        Kernels { isa: Isa::Avx512, dot, dot_half, dot_bytes, project, project_four, scan, code_dot };
     let here = is_x86_feature_detected!("avx512f")
         && is_x86_feature_detected!("avx512bw")
         && is_x86_feature_detected!("avx512vl")
@@ -35,6 +36,11 @@ fn dot_bytes(a: &[i8], b: &[f32]) -> f32 {
 fn project(matrix: &[f32], x: &[f32]) -> [f32; SLAB] {
     // SAFETY: `kernels` hands this function out only after detecting the features of `project_wide`.
     unsafe { project_wide(matrix, x) }
+}
+
+fn project_four(matrix: &[f32], x: [&[f32]; 4]) -> [[f32; SLAB]; 4] {
+    // SAFETY: `kernels` hands this function out only after detecting the features of `project_four_wide`.
+    unsafe { project_four_wide(matrix, x) }
 }
 
 fn scan(query: &ScanQuery, blocks: &[Block], terms: &[Terms], first: u32, out: &mut Vec<Candidate>) {
@@ -106,6 +112,29 @@ fn finish<T: Copy>(sums: [__m512; 2], a: &[T], b: &[f32], value: impl Fn(T) -> f
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
 fn project_wide(matrix: &[f32], x: &[f32]) -> [f32; SLAB] {
     scalar::project(matrix, x)
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
+fn project_four_wide(matrix: &[f32], x: [&[f32]; 4]) -> [[f32; SLAB]; 4] {
+    let mut sums = [[_mm512_setzero_ps(); SLAB / 16]; 4];
+    let values = x[0].iter().zip(x[1]).zip(x[2].iter().zip(x[3]));
+    for (row, ((a, b), (c, d))) in matrix.as_chunks::<SLAB>().0.iter().zip(values) {
+        for part in 0..SLAB / 16 {
+            // SAFETY: `row` is an array of 64 floats, and `part` counts its four parts of 16.
+            let columns = unsafe { _mm512_loadu_ps(row.as_ptr().add(16 * part)) };
+            for (sums, value) in sums.iter_mut().zip([a, b, c, d]) {
+                sums[part] = _mm512_add_ps(sums[part], _mm512_mul_ps(columns, _mm512_set1_ps(*value)));
+            }
+        }
+    }
+    sums.map(|sums| {
+        let mut out = [0.0; SLAB];
+        for (part, sum) in sums.into_iter().enumerate() {
+            // SAFETY: `out` has room for 64 floats, and `part` counts its four parts of 16.
+            unsafe { _mm512_storeu_ps(out.as_mut_ptr().add(16 * part), sum) };
+        }
+        out
+    })
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]

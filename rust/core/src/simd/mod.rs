@@ -74,6 +74,9 @@ pub(crate) struct Candidate {
     pub(crate) partial: i32,
 }
 
+/// Projects four vectors.
+type ProjectFour = fn(&[f32], [&[f32]; 4]) -> [[f32; SLAB]; 4];
+
 /// Scans blocks with their terms; rows count from the number given.
 type Scan = fn(&ScanQuery, &[Block], &[Terms], u32, &mut Vec<Candidate>);
 
@@ -90,6 +93,8 @@ pub(crate) struct Kernels {
     pub(crate) dot_bytes: fn(&[i8], &[f32]) -> f32,
     /// `x` times a matrix of `x.len()` rows of [`SLAB`] values.
     pub(crate) project: fn(&[f32], &[f32]) -> [f32; SLAB],
+    /// The same for four vectors at once, which reads the matrix once.
+    pub(crate) project_four: ProjectFour,
     /// Appends what may reach the limit.
     pub(crate) scan: Scan,
     /// Inner product of row-wise codes with weights.

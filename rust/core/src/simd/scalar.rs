@@ -4,7 +4,8 @@
 use super::{BLOCK, Block, Candidate, FRACTION_BITS, Isa, Kernels, RowCodes, SLAB, ScanQuery, Terms};
 use crate::codec::half;
 
-pub(super) static KERNELS: Kernels = Kernels { isa: Isa::Scalar, dot, dot_half, dot_bytes, project, scan, code_dot };
+pub(super) static KERNELS: Kernels =
+    Kernels { isa: Isa::Scalar, dot, dot_half, dot_bytes, project, project_four, scan, code_dot };
 
 /// Lanes of the float sums.
 pub(super) const LANES: usize = 32;
@@ -66,6 +67,10 @@ pub(super) fn project(matrix: &[f32], x: &[f32]) -> [f32; SLAB] {
         }
     }
     sums
+}
+
+fn project_four(matrix: &[f32], x: [&[f32]; 4]) -> [[f32; SLAB]; 4] {
+    x.map(|x| project(matrix, x))
 }
 
 /// The survivors of one block, given the integer dot product of each vector.

@@ -63,6 +63,12 @@ proptest! {
         let expected = (scalar().project)(&matrix, &x).map(f32::to_bits);
         for kernels in sets() {
             prop_assert_eq!((kernels.project)(&matrix, &x).map(f32::to_bits), expected, "{:?}", kernels.isa);
+            let scaled: Vec<f32> = x.iter().map(|value| value * 3.0).collect();
+            let four = (kernels.project_four)(&matrix, [&scaled, &x, &scaled, &x]);
+            prop_assert_eq!(four[1].map(f32::to_bits), expected, "{:?}", kernels.isa);
+            prop_assert_eq!(four[3].map(f32::to_bits), expected, "{:?}", kernels.isa);
+            let again = (scalar().project)(&matrix, &scaled).map(f32::to_bits);
+            prop_assert_eq!(four[2].map(f32::to_bits), again, "{:?}", kernels.isa);
         }
     }
 
