@@ -30,6 +30,13 @@ def tier(smollm):
         yield made
 
 
+def until(condition):
+    deadline = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
 def test_it_answers_and_counts(tier):
     answer = tier.complete(FRANCE)
     assert answer.text == "The capital of France is Paris."
@@ -102,6 +109,7 @@ def test_more_than_the_queue_holds_is_refused(smollm):
         with pytest.raises(nearhit.TierBusyError, match="'tiny' is busy"):
             tier.complete(FRANCE)
         stream.close()
+        until(lambda: tier.limiter.active == 0)
         assert tier.complete(FRANCE).finish_reason == "stop"
 
 
@@ -117,15 +125,12 @@ def test_stop_strings_across_tokens(tier, stop):
 
 
 def test_a_closed_stream_stops_the_engine(tier):
-    before = {thread.name for thread in threading.enumerate()}
     with tier.stream(STORY, max_tokens=2000) as stream:
         for _ in range(3):
             next(stream)
-    assert tier.limiter.active == 0
-    deadline = time.monotonic() + 10
-    while "nearhit-small" in {thread.name for thread in threading.enumerate()} - before:
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    until(lambda: tier.limiter.active == 0)
+    until(lambda: "nearhit-small" not in {thread.name for thread in threading.enumerate()})
+    assert tier._generator.get().num_active_batches == 0
 
 
 def test_a_limit_in_time_stops_the_engine(tier):

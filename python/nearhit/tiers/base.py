@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from nearhit._errors import OptionError, TierClosedError, TierUnsupportedError
 from nearhit._portal import portal
-from nearhit.tiers.limits import Limiter
+from nearhit.tiers.limits import Limiter, Slot
 from nearhit.tiers.messages import needs, read_messages
 from nearhit.tiers.options import check_kind, check_number, check_text, check_whole
 from nearhit.tiers.stream import AsyncTierStream, TierStream
@@ -145,7 +145,7 @@ class Tier(ABC):
         check_kind("timeouts", timeouts, Timeouts)
         read = self._accept(messages, params)
         limits = timeouts or self.timeouts
-        return AsyncTierStream(self, lambda watch: self._open(read, params, watch, limits), limits)
+        return AsyncTierStream(self, lambda watch, slot: self._open(read, params, watch, slot, limits), limits)
 
     async def acomplete(self, messages: Prompt, *, timeouts: Timeouts | None = None, **params: Any) -> Completion:
         """Returns the whole answer; arguments and errors as for `astream`."""
@@ -232,9 +232,17 @@ class Tier(ABC):
 
     @abstractmethod
     def _open(
-        self, messages: Sequence[Message], params: Mapping[str, Any], watch: Stopwatch, timeouts: Timeouts
+        self, messages: Sequence[Message], params: Mapping[str, Any], watch: Stopwatch, slot: Slot, timeouts: Timeouts
     ) -> AsyncGenerator[Chunk, None]:
-        """Yields the pieces of the answer; raises `TierError` unless it ended properly."""
+        """Yields the pieces of the answer; raises `TierError` unless it ended properly.
+
+        Args:
+            messages: Messages as `read_messages` returns them.
+            params: Parameters of the request.
+            watch: For marks that only the tier can make: the first byte, connecting, an end before the last piece.
+            slot: To be held by work that may go on when this generator has been closed.
+            timeouts: Limits of the request; all but `connect` are seen to by the caller.
+        """
 
     def _after_fork(self) -> None:
         """Forgets what a forked child cannot use: locks that another thread held, threads, connections."""

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from nearhit._types import Message, Prompt
+    from nearhit.tiers.limits import Slot
     from nearhit.tiers.timing import Stopwatch, Timeouts
 
 _WEIGHTS: dict[str, models.Quantization] = {
@@ -54,8 +55,9 @@ class CTranslate2Tier(Tier):
     """Answers with a generator in this process, on CPU or GPU, without torch.
 
     Several requests run at once, each on its own; more wait in the queue. Closing a stream stops the decoding with the
-    next token (the prompt's own pass cannot be interrupted). Answers are greedy unless a temperature is given. Each
-    piece carries the log-probabilities of its tokens. After a fork, the child loads the model anew on its first use.
+    next token; the prompt's own pass cannot be interrupted, and keeps its slot to its end. Answers are greedy unless a
+    temperature is given. Each piece carries the log-probabilities of its tokens. After a fork, the child loads the
+    model anew on its first use.
 
     Args:
         name: How logs, decisions and errors call this tier.
@@ -167,11 +169,11 @@ class CTranslate2Tier(Tier):
         self.refuse_closed()
 
     async def _open(
-        self, messages: Sequence[Message], params: Mapping[str, Any], watch: Stopwatch, timeouts: Timeouts
+        self, messages: Sequence[Message], params: Mapping[str, Any], watch: Stopwatch, slot: Slot, timeouts: Timeouts
     ) -> AsyncGenerator[Chunk, None]:
         del watch, timeouts  # the stream above measures and limits
         sampling = read_sampling(params, tier=self.name)
-        worker = Worker(f"nearhit-{self.name}")
+        worker = Worker(f"nearhit-{self.name}", slot)
         answer = _Answer(self._tokeniser, sampling, asyncio.get_running_loop())
         running: asyncio.Future[str] | None = None
         try:

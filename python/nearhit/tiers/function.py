@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 
     from nearhit._types import Message
+    from nearhit.tiers.limits import Slot
     from nearhit.tiers.timing import Stopwatch, Timeouts
 
 _END = object()
@@ -28,7 +29,8 @@ class FunctionTier(Tier):
     The function is called as `fn(messages, **params)` and may be a plain function, a coroutine function, a generator
     or an asynchronous generator. It returns a text or a `Completion`; a generator yields texts or `Chunk`s. Plain
     functions and generators run in a thread of their own, one for each request; when the caller goes away such a
-    thread ends after the step it is in, since a thread cannot be stopped from outside. A plain text has no token
+    thread ends after the step it is in, since a thread cannot be stopped from outside, and until then it counts
+    towards `max_concurrency`. A plain text has no token
     counts, and none are made up.
 
     Args:
@@ -58,11 +60,11 @@ class FunctionTier(Tier):
         )
 
     async def _open(
-        self, messages: Sequence[Message], params: Mapping[str, Any], watch: Stopwatch, timeouts: Timeouts
+        self, messages: Sequence[Message], params: Mapping[str, Any], watch: Stopwatch, slot: Slot, timeouts: Timeouts
     ) -> AsyncGenerator[Chunk, None]:
         del watch, timeouts  # the stream above measures and limits; a function has nothing finer to add
         finished = False
-        answers = self._in_loop(messages, params) if self._is_async else self._in_thread(messages, params)
+        answers = self._in_loop(messages, params) if self._is_async else self._in_thread(messages, params, slot)
         try:
             while True:
                 try:
@@ -96,8 +98,10 @@ class FunctionTier(Tier):
             async for item in items:
                 yield item
 
-    async def _in_thread(self, messages: Sequence[Message], params: Mapping[str, Any]) -> AsyncGenerator[Any, None]:
-        worker = Worker(f"nearhit-{self.name}")
+    async def _in_thread(
+        self, messages: Sequence[Message], params: Mapping[str, Any], slot: Slot
+    ) -> AsyncGenerator[Any, None]:
+        worker = Worker(f"nearhit-{self.name}", slot)
         close = None
         try:
             result = await worker.call(lambda: self._fn(messages, **params))

@@ -44,6 +44,11 @@ class Limiter:
         """Requests in the queue."""
         return len(self._waiting)
 
+    async def take(self) -> Slot:
+        """Takes a slot as `acquire` does, and returns it."""
+        await self.acquire()
+        return Slot(self)
+
     async def acquire(self) -> None:
         """Takes a slot, waiting in the queue if there is room.
 
@@ -85,6 +90,37 @@ class Limiter:
                     continue  # its loop was closed over it
                 return
             self._active -= 1
+
+
+class Slot:
+    """A slot that was taken, given back when the last of its holders lets go.
+
+    A request that was given up may leave a thread behind that still works on it; as long as it does, the slot is not
+    free, or the tier would work on more than it can.
+
+    Args:
+        limiter: Where it was taken.
+    """
+
+    __slots__ = ("_holders", "_limiter", "_lock")
+
+    def __init__(self, limiter: Limiter) -> None:
+        self._limiter = limiter
+        self._holders = 1
+        self._lock = threading.Lock()
+
+    def hold(self) -> None:
+        """Adds a holder."""
+        with self._lock:
+            self._holders += 1
+
+    def let_go(self) -> None:
+        """Takes a holder away; from any thread."""
+        with self._lock:
+            self._holders -= 1
+            last = self._holders == 0
+        if last:
+            self._limiter.release()
 
 
 class _Waiter:

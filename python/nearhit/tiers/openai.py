@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     import httpx2
 
     from nearhit._types import Chunk, Message
+    from nearhit.tiers.limits import Slot
     from nearhit.tiers.timing import Stopwatch
 
 _DEFAULT_TIMEOUTS = Timeouts(connect=5.0, first_token=60.0, stall=30.0, total=600.0)
@@ -114,8 +115,9 @@ class OpenAITier(Tier):
                     asyncio.run_coroutine_threadsafe(client.aclose(), loop)
 
     async def _open(
-        self, messages: Sequence[Message], params: Mapping[str, Any], watch: Stopwatch, timeouts: Timeouts
+        self, messages: Sequence[Message], params: Mapping[str, Any], watch: Stopwatch, slot: Slot, timeouts: Timeouts
     ) -> AsyncGenerator[Chunk, None]:
+        del slot  # nothing goes on once the connection is closed
         headers, body = self._request(messages, params)
         async with self._answer(headers, body, watch, timeouts) as response:
             kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()

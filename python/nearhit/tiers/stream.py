@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Self
 
 from nearhit._errors import TierBusyError, TierError, TierTimeoutError
 from nearhit.tiers.collect import Collector
-from nearhit.tiers.limits import QueueFullError
+from nearhit.tiers.limits import QueueFullError, Slot
 from nearhit.tiers.timing import Stopwatch, Timeouts
 from nearhit.tiers.watchdog import Watchdog
 
@@ -34,7 +34,7 @@ class AsyncTierStream:
     """
 
     def __init__(
-        self, tier: Tier, open_: Callable[[Stopwatch], AsyncGenerator[Chunk, None]], timeouts: Timeouts
+        self, tier: Tier, open_: Callable[[Stopwatch, Slot], AsyncGenerator[Chunk, None]], timeouts: Timeouts
     ) -> None:
         self._tier = tier
         self._open = open_
@@ -84,13 +84,14 @@ class AsyncTierStream:
         watch = self._watch = Stopwatch()
         loop = asyncio.get_running_loop()
         total = None if limits.total is None else loop.time() + limits.total
-        await self._take_slot(total)
+        slot = await self._take_slot(total)
         watch.admitted()
         dog = Watchdog()
         try:
+            tier.refuse_closed()  # it may have been while this request waited for its turn
             phase, limit = "first_token", limits.first_token
             due = None if limit is None else loop.time() + limit
-            async with aclosing(self._open(watch)) as pieces:
+            async with aclosing(self._open(watch, slot)) as pieces:
                 while (chunk := await self._next(dog, pieces, phase, due, total)) is not None:
                     watch.piece(chunk)
                     self._collector.add(chunk)
@@ -103,13 +104,13 @@ class AsyncTierStream:
         finally:
             dog.close()
             watch.finish()
-            tier.limiter.release()
+            slot.let_go()
 
-    async def _take_slot(self, total: float | None) -> None:
+    async def _take_slot(self, total: float | None) -> Slot:
         tier = self._tier
         try:
             async with asyncio.timeout_at(total) as timer:
-                await tier.limiter.acquire()
+                return await tier.limiter.take()
         except QueueFullError:
             raise TierBusyError(
                 f"tier {tier.name!r} is busy: {tier.limiter.slots} requests at work and {tier.limiter.places} waiting",

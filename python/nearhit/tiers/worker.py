@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from nearhit.tiers.limits import Slot
+
 T = TypeVar("T")
 
 
@@ -23,14 +25,21 @@ class Worker:
 
     Args:
         name: Name of the thread.
+        slot: Held until the thread has ended.
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, slot: Slot) -> None:
+        self._slot = slot
         self._loop = asyncio.get_running_loop()
         self._jobs: SimpleQueue[tuple[Callable[[], Any], asyncio.Future[Any] | None] | None] = SimpleQueue()
         context = contextvars.copy_context()
         self._thread = threading.Thread(target=context.run, args=(self._main,), name=name, daemon=True)
-        self._thread.start()
+        slot.hold()
+        try:
+            self._thread.start()
+        except RuntimeError:  # the system gives no more threads
+            slot.let_go()
+            raise
 
     async def call(self, function: Callable[[], T]) -> T:
         """Runs a function in the thread and returns its result, or raises what it raised."""
@@ -67,6 +76,7 @@ class Worker:
             if future is not None:
                 self._report(future, result, error)
             del job, function, future, result, error  # a waiting thread keeps nothing alive
+        self._slot.let_go()
 
     def _report(self, future: asyncio.Future[Any], result: Any, error: BaseException | None) -> None:
         try:

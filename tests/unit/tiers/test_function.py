@@ -233,6 +233,21 @@ def test_a_function_that_hangs_is_left_in_time():
     release.set()
 
 
+def test_a_thread_left_behind_keeps_its_slot():
+    release = threading.Event()
+    tier = FunctionTier("f", lambda _: release.wait(60) and "x", max_concurrency=1, max_queue=0)
+    with pytest.raises(nearhit.TierTimeoutError):
+        tier.complete("hi", timeouts=Timeouts(total=0.05))
+    with pytest.raises(nearhit.TierBusyError):
+        tier.complete("hi")
+    release.set()
+    deadline = time.monotonic() + 10
+    while tier.limiter.active:
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+    assert tier.complete("hi").text == "x"
+
+
 def test_a_stray_cancellation_inside_the_function_is_an_error_not_a_cancellation():
     async def fn(_):
         raise asyncio.CancelledError

@@ -185,6 +185,24 @@ def test_a_busy_tier_refuses_early_and_queues_in_time():
     assert answer.timings.ttft >= answer.timings.queue
 
 
+def test_a_request_in_the_queue_of_a_tier_that_closes_is_refused():
+    release = threading.Event()
+    tier = FunctionTier("f", lambda _: release.wait(30) and "x", max_concurrency=1)
+
+    async def main():
+        first = asyncio.create_task(tier.acomplete("a"))
+        second = asyncio.create_task(tier.acomplete("b"))
+        while tier.limiter.waiting == 0:  # noqa: ASYNC110 - the limiter has no event to wait for
+            await asyncio.sleep(0.001)
+        await tier.aclose()
+        release.set()
+        await first
+        with pytest.raises(nearhit.TierClosedError):
+            await second
+
+    asyncio.run(main())
+
+
 @pytest.mark.parametrize(("slots", "places"), [(0, None), (-1, None), (1.5, None), (True, None), (None, -1), ("4", 1)])
 def test_bad_limits(slots, places):
     with pytest.raises(nearhit.OptionError):
