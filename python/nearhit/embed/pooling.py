@@ -18,8 +18,8 @@ Pooling = Literal["mean", "cls"]
 def pool_unit(hidden: NDArray[np.float32], pooling: Pooling, out: NDArray[np.float32]) -> None:
     """Pools the hidden states of one text's real tokens into a unit vector.
 
-    Right after a forward pass the caches hold the model, not Python: few calls count. This takes 60 µs there, where
-    `hidden.mean(0)` with an einsum for the length took 130.
+    Right after a forward pass the caches hold the model and not Python, so the shortest way through numpy counts: there
+    `np.add.reduce` takes 38 µs and `hidden.mean(0)` 91.
 
     Args:
         hidden: Hidden states of shape [tokens, dim], without padding.

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 _PREFIX_CHARACTERS_PER_TOKEN = 16
 """A prefix of this many characters per token of the window nearly always fills it, and then the rest need not be
-tokenised: a text of 100,000 characters takes 4 ms instead of 80."""
+tokenised: a text of 100,000 characters takes 2 ms instead of 65."""
 
 
 class Tokens(NamedTuple):
