@@ -431,7 +431,7 @@ def pair_words(pairs: Sequence[tuple[str, str]]) -> list[tuple[list[int], list[i
 def word_buckets(texts: Sequence[str]) -> list[list[int]]:
     """Buckets of the content words of texts, each bucket once a text."""
 
-def checksum(body: bytes, /) -> bytes:
+def checksum(body: bytes) -> bytes:
     """The 16 bytes that end a verifier file, over all bytes before them."""
 
 @final
