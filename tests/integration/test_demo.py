@@ -9,8 +9,10 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from tests.support import chat_server
+from tests.support.http_server import Server
 
-from nearhit import cli
+from nearhit import CTranslate2Tier, cli
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -97,6 +99,45 @@ def test_piped_output_is_plain_text_with_all_parts(prompts: Path) -> None:
         "Next",
     ):
         assert part in text
+
+
+def test_a_server_answers_in_the_large_tiers_place(
+    tmp_path: Path, smollm: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-test")
+    file = tmp_path / "prompts.txt"
+    file.write_text(
+        "What is the capital of Spain?\n"
+        "Write a Python function that returns the n-th Fibonacci number in O(log n) time and explain why it works.\n"
+    )
+    with CTranslate2Tier("behind", smollm, threads=1) as tier:
+        server = Server(chat_server.serves(tier))
+        try:
+            arguments = ["--base-url", server.url, "--model", "remote-model", "--max-tokens", "3", "--json"]
+            assert cli.main(["demo", "--prompts", str(file), *arguments]) == 0
+        finally:
+            server.close()
+    captured = capsys.readouterr()
+    easy, hard = json.loads(captured.out)["records"]
+    assert (easy["tier"], hard["tier"]) == ("small", "large")
+    assert hard["completion_tokens"] == 3
+    assert hard["answer"]
+    warm_up, asked = server.requests
+    assert warm_up.json["model"] == asked.json["model"] == "remote-model"
+    assert asked.json["max_tokens"] == 3
+    assert asked.headers["authorization"] == "Bearer sk-test"
+    assert "sk-test" not in captured.out + captured.err
+
+
+def test_a_server_that_is_not_there_ends_the_demo_before_it_begins(
+    prompts: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    address = f"http://127.0.0.1:{chat_server.refused_port()}/v1"
+    assert cli.main(["demo", "--prompts", str(prompts), "--base-url", address, "--model", "gpt"]) == 1
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith("nearhit: ")
+    assert address in captured.err
 
 
 @pytest.mark.parametrize(
