@@ -61,6 +61,7 @@ class CTranslate2Embedder:
         id: Name, content hash, compute type and pooling; vectors of different ids are never compared.
         max_tokens: Longest text in tokens, special tokens included; longer ones are cut, and `encode` tells which.
         device: Where it runs: "cpu" or "cuda".
+        engine: Always "ctranslate2".
 
     Raises:
         ModelNotFoundError: No such model is here; the message says how to fetch it.
@@ -74,6 +75,8 @@ class CTranslate2Embedder:
         >>> float(a @ b) > 0.8                                            # doctest: +SKIP
         True
     """
+
+    engine = "ctranslate2"
 
     def __init__(
         self,
