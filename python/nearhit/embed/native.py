@@ -27,7 +27,7 @@ _PROBES = (
     "Write a short, polite email about the invoice of March 2024 ($129.90) to somebody I have never met.",
     "naïve Übermut, 東京の天気, e=mc² — what's 7 times 8?",
     "photosynthesis",
-    "The train to Lyon leaves at noon; if I miss it, the next one leaves three hours later. " * 12,
+    "The train to Lyon leaves at noon; if I miss it, the next one leaves three hours later. " * 14,
 )
 """What the self-test embeds: questions, numbers, scripts, one word, and a text that fills the window."""
 
@@ -194,7 +194,8 @@ class _Packed:
         if not cosines[worst] >= _LEAST_AGREEMENT:
             raise ModelFormatError(
                 f"{self._manifest.name}: the native engine failed its self-test on {encoder.isa}: its cosine with "
-                f"CTranslate2 is {cosines[worst]:.4f} on {_PROBES[worst][:40]!r}, below {_LEAST_AGREEMENT}; use engine='ctranslate2'"
+                f"CTranslate2 is {cosines[worst]:.4f}, below {_LEAST_AGREEMENT}, on {_PROBES[worst][:40]!r}; "
+                "use engine='ctranslate2'"
             )
 
 

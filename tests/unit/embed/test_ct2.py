@@ -125,13 +125,6 @@ def test_options_are_checked_and_named(options: dict[str, object], message: str)
         CTranslate2Embedder(**options)  # type: ignore[arg-type]
 
 
-def test_the_native_engine_is_not_pretended() -> None:
-    with pytest.raises(OptionError, match="not in this build"):
-        load(engine="native")
-    with pytest.raises(OptionError, match="unknown engine"):
-        load(engine="onnx")  # type: ignore[arg-type]
-
-
 def test_a_missing_model_says_how_to_fetch_it() -> None:
     with pytest.raises(ModelNotFoundError, match="nearhit models fetch no-such-model"):
         CTranslate2Embedder("no-such-model")

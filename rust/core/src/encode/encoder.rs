@@ -1,7 +1,7 @@
 //! The encoder as its callers see it: texts in, unit vectors out.
 
 use std::path::Path;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, TryLockError};
 use std::time::{Duration, Instant};
 
 use super::config::{Config, unsupported};
@@ -184,11 +184,19 @@ impl Encoder {
         Ok((all, spent))
     }
 
+    /// Runs with idle working memory, or new memory if all is in use. Never waits: in a process forked while
+    /// another thread held the lock, nobody would ever release it.
     fn with_arena<T>(&self, run: impl FnOnce(&mut Arena) -> Result<T>) -> Result<T> {
-        let idle = || self.arenas.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut arena = idle().pop().unwrap_or_default();
+        let idle = || match self.arenas.try_lock() {
+            Ok(idle) => Some(idle),
+            Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+            Err(TryLockError::WouldBlock) => None,
+        };
+        let mut arena = idle().and_then(|mut idle| idle.pop()).unwrap_or_default();
         let result = run(&mut arena);
-        idle().push(arena);
+        if let Some(mut idle) = idle() {
+            idle.push(arena);
+        }
         result
     }
 }

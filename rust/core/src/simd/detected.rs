@@ -33,6 +33,12 @@ impl Detected {
         self.0
     }
 
+    /// Whether it comes with AVX512-BF16.
+    #[cfg(target_arch = "x86_64")]
+    pub(crate) fn has_bf16(self) -> bool {
+        self.0 == Isa::Avx512 && std::is_x86_feature_detected!("avx512bf16")
+    }
+
     #[cfg(target_arch = "x86_64")]
     fn look(isa: Isa) -> Option<Self> {
         use std::is_x86_feature_detected as has;

@@ -7,6 +7,8 @@
 #![expect(clippy::inline_always, reason = "a kernel must be compiled inside the function that enables its features")]
 
 mod attention;
+#[cfg(target_arch = "x86_64")]
+mod attention_bf16;
 mod lanes;
 mod rows;
 #[cfg(test)]
@@ -17,9 +19,9 @@ pub(crate) use rows::{gelu_quantise_rows, layer_norm_rows, quantise_rows};
 
 /// Compiles a generic kernel for every instruction set and dispatches to the copy for `isa`.
 macro_rules! per_isa {
-    ($(#[$doc:meta])* pub(crate) fn $name:ident($($arg:ident: $type:ty),* $(,)?) = $kernel:ident) => {
+    ($(#[$doc:meta])* $visible:vis fn $name:ident($($arg:ident: $type:ty),* $(,)?) = $kernel:ident) => {
         $(#[$doc])*
-        pub(crate) fn $name(isa: $crate::simd::Detected, $($arg: $type),*) {
+        $visible fn $name(isa: $crate::simd::Detected, $($arg: $type),*) {
             #[cfg(target_arch = "x86_64")]
             #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
             fn avx512($($arg: $type),*) {
