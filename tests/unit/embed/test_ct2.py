@@ -10,7 +10,7 @@ import pytest
 
 from nearhit._errors import ModelNotFoundError, OptionError, RequestError
 from nearhit._types import DetailedEmbedder
-from nearhit.embed import CTranslate2Embedder, load
+from nearhit.embed import CTranslate2Embedder
 
 
 def test_is_a_detailed_embedder_with_the_models_facts(embedder: CTranslate2Embedder) -> None:
