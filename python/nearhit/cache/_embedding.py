@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from nearhit._errors import EmbeddingError, Error
-from nearhit._types import DetailedEmbedder, Embeddings
+from nearhit._types import Embeddings
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -49,7 +49,9 @@ def embed(embedder: Embedder, texts: Sequence[str]) -> list[Embedded]:
     """
     started = perf_counter()
     try:
-        made = embedder.encode(list(texts)) if isinstance(embedder, DetailedEmbedder) else embedder.embed(list(texts))
+        # Asking for the method: `isinstance` with a protocol takes as long as the rest of this function.
+        encode = getattr(embedder, "encode", None) or embedder.embed
+        made = encode(list(texts))
     except Error:
         raise
     except Exception as error:
