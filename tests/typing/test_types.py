@@ -31,3 +31,7 @@ def test_package_passes_mypy_strict() -> None:
 
 def test_stub_matches_the_compiled_module() -> None:
     run("mypy.stubtest", "nearhit._core", "--mypy-config-file", "pyproject.toml", "--allowlist", ALLOWED, "--concise")
+
+
+def test_users_code_gets_the_types_it_should() -> None:
+    run("mypy", "tests/typing/usage.py")

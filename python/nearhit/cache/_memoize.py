@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import inspect
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast, overload
 
 from nearhit._core import Hit, Request
 from nearhit._errors import OptionError
@@ -25,6 +25,34 @@ T = TypeVar("T")
 
 class MemoizeMixin(CacheBase):
     """Adds `memoize` to a cache, and the two drivers of its plans."""
+
+    @overload
+    def memoize(
+        self,
+        function: F,
+        *,
+        prompt: str | None = None,
+        scope: Any = None,
+        threshold: float | None = None,
+        ttl: float | None = None,
+        tags: Iterable[str] = (),
+        cost: float | None = None,
+        patience: float = 60.0,
+    ) -> F: ...
+
+    @overload
+    def memoize(
+        self,
+        function: None = None,
+        *,
+        prompt: str | None = None,
+        scope: Any = None,
+        threshold: float | None = None,
+        ttl: float | None = None,
+        tags: Iterable[str] = (),
+        cost: float | None = None,
+        patience: float = 60.0,
+    ) -> Callable[[F], F]: ...
 
     def memoize(
         self,
