@@ -82,6 +82,7 @@ def test_summary_adds_up(played: dict[str, Any]) -> None:
     assert summary["saved_seconds"] > 0
     assert 0 < summary["micro"]["exact_lookup"] < summary["seconds"]
     assert 0 < summary["micro"]["decide"] < summary["seconds"]
+    assert 0 < sum(summary["micro"]["near_stages"].values()) < 2 * summary["micro"]["near_lookup"]
 
 
 def test_piped_output_is_plain_text_with_all_parts(prompts: Path) -> None:

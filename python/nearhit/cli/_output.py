@@ -25,6 +25,8 @@ from rich.progress import (
 from rich.text import Text
 
 if TYPE_CHECKING:
+    from rich.console import RenderableType
+
     from nearhit._errors import Error
 
 _PIPED_WIDTH = 120  # a pipe has no width of its own; 80 columns would cut prompts that a log file has room for
@@ -40,6 +42,18 @@ def results() -> Console:
 def diagnostics() -> Console:
     """The console of stderr: progress, notes, warnings and errors."""
     return _console(stderr=True)
+
+
+def show(renderable: RenderableType) -> None:
+    """Prints a table or a text on stdout; in a pipe, without the blanks that fill tables up to their width."""
+    console = results()
+    if console.is_terminal:
+        console.print(renderable)
+        return
+    with console.capture() as capture:
+        console.print(renderable)
+    for line in capture.get().splitlines():
+        sys.stdout.write(f"{line.rstrip()}\n")
 
 
 def emit_json(value: Any) -> None:

@@ -74,14 +74,13 @@ def run(args: argparse.Namespace) -> int:
         start = time.perf_counter()
         records = _play_counting(player, requests) if args.json else _play_showing(player, requests, parts, args)
         seconds = time.perf_counter() - start
-        micro = time_alone(parts.router, parts.cache, requests[0].text)
+        micro = time_alone(parts.router, parts.cache)
     summary = summarise(records, large=stage.LARGE, seconds=seconds, micro=micro)
     if args.json:
         _output.emit_json({"summary": summary.to_json(), "records": [record.to_json() for record in records]})
     else:
-        console = _output.results()
-        console.print(screens.closing(summary))
-        console.print(screens.next_steps(_next_steps(args)))
+        _output.show(screens.closing(summary))
+        _output.show(screens.next_steps(_next_steps(args)))
     return 0
 
 
@@ -135,17 +134,17 @@ def _play_showing(player: Player, requests: Sequence[Request], parts: Stage, arg
     from nearhit.demo import screens
 
     console = _output.results()
-    console.print(screens.opening([("requests", f"{len(requests)}, one after the other"), *parts.facts]))
+    _output.show(screens.opening([("requests", f"{len(requests)}, one after the other"), *parts.facts]))
     if any(request.answer_class is not None for request in requests):
-        console.print(screens.legend())
-    console.print(screens.columns())
+        _output.show(screens.legend())
+    _output.show(screens.columns())
     records: list[Record] = []
     with console.status("") as status:
         for record, following in zip_longest(player.play(requests), requests[1:]):
             records.append(record)
-            console.print(screens.line(record, width=console.width))
+            _output.show(screens.line(record, width=console.width))
             if args.answers:
-                console.print(screens.answer(record))
+                _output.show(screens.answer(record))
             if following is not None:
                 asked = screens.elide(following.text, max(20, console.width - 16))
                 status.update(Text(f"{record.number + 1:>3} of {len(requests)}  {asked}", style="dim"))

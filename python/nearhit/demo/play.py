@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from nearhit import Cache, Router
     from nearhit.demo.script import Request
 
-_SAMPLES, _BATCH = 200, 25
+_SAMPLES, _BATCH, _NEAR_SAMPLES = 200, 25, 100
 
 
 class Player:
@@ -89,19 +89,37 @@ class Player:
         return record
 
 
-def time_alone(router: Router, cache: Cache, prompt: str) -> Micro:
-    """Times the two calls that are too quick for a play to show, in a loop on one thread.
+_QUESTION, _PARAPHRASE = "How do I reset my password?", "How can I reset my password?"
+
+
+def time_alone(router: Router, cache: Cache) -> Micro:
+    """Times what the play shows only once at a time, in loops on one thread.
 
     Args:
         router: Its `decide` is timed.
-        cache: Its exact hit is timed; it gets one more entry.
-        prompt: The prompt of both.
+        cache: Its exact and near hits are timed; it gets one more entry.
     """
-    cache.store(prompt, "An answer of a common length: one sentence, as a help desk gives it.")
+    cache.store(_QUESTION, "An answer of a common length: one sentence, as a help desk gives it.")
     return Micro(
-        exact_lookup=_seconds_a_call(lambda: cache.lookup(prompt)),
-        decide=_seconds_a_call(lambda: router.decide(prompt)),
+        exact_lookup=_seconds_a_call(lambda: cache.lookup(_QUESTION)),
+        decide=_seconds_a_call(lambda: router.decide(_QUESTION)),
+        **_near(cache),
     )
+
+
+def _near(cache: Cache) -> dict[str, Any]:
+    """Times near hits and their stages; nothing if the cache's threshold lets none through."""
+    total: list[float] = []
+    stages: dict[str, list[float]] = {}
+    for _ in range(_NEAR_SAMPLES):
+        start = time.perf_counter()
+        lookup = cache.lookup_traced(_PARAPHRASE)
+        total.append(time.perf_counter() - start)
+        for stage, seconds in lookup.seconds.items():
+            stages.setdefault(stage, []).append(seconds)
+    if lookup.hit is None:
+        return {}
+    return {"near_lookup": median(total), "near_stages": {stage: median(times) for stage, times in stages.items()}}
 
 
 def _seconds_a_call(call: Callable[[], object]) -> float:

@@ -219,13 +219,21 @@ def _facts(summary: Summary) -> list[tuple[str, str]]:
             ),
         )
     )
+    micro = summary.micro
     alone = [
         f"{name} {duration(value)}"
-        for name, value in (("an exact hit", summary.micro.exact_lookup), ("a routing decision", summary.micro.decide))
+        for name, value in (
+            ("an exact hit", micro.exact_lookup),
+            ("a routing decision", micro.decide),
+            ("a near hit", micro.near_lookup),
+        )
         if value is not None
     ]
     if alone:
         facts.append(("in a loop", ", ".join(alone)))
+    if micro.near_shares:
+        shares = ", ".join(f"{name} {share:.1%}" for name, share in micro.near_shares.items())
+        facts.append(("", f"the near hit's time: {shares}"))
     return facts
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from nearhit.demo.record import Record
 
@@ -70,10 +70,27 @@ class Anatomy:
 
 @dataclass(frozen=True, slots=True)
 class Micro:
-    """Calls too quick for the play to show, timed alone in a loop; median seconds a call, None if not measured."""
+    """Calls timed alone in a loop, where the play shows them once each: median seconds a call, None if not measured.
+
+    Attributes:
+        exact_lookup: `Cache.lookup` of a prompt that is there.
+        decide: `Router.decide`.
+        near_lookup: `Cache.lookup` of a prompt that is there in other words.
+        near_stages: Where the time of `near_lookup` goes, by stage.
+    """
 
     exact_lookup: float | None = None
     decide: float | None = None
+    near_lookup: float | None = None
+    near_stages: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def near_shares(self) -> dict[str, float]:
+        """Shares of `near_lookup`: its three large stages, and everything else together."""
+        if not self.near_lookup:
+            return {}
+        shares = {name: self.near_stages.get(name, 0.0) / self.near_lookup for name in ("tokenise", "embed", "search")}
+        return {**shares, "everything else": max(0.0, 1.0 - sum(shares.values()))}
 
 
 @dataclass(frozen=True, slots=True)

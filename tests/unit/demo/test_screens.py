@@ -72,13 +72,16 @@ def test_closing_screen_tells_everything() -> None:
     exact = Record(
         4, REQUEST, "exact", 0.000004, 1.0, 2, "2fa-off", answerable=True, saved_seconds=0.999996, saved_tokens=36
     )
-    summary = summarise([MISS, FALSE, exact], large="large", seconds=1.5, micro=Micro(9e-7, 3e-6))
+    summary = summarise(
+        [MISS, FALSE, exact], large="large", seconds=1.5, micro=Micro(9e-7, 3e-6, 4e-3, {"embed": 3.8e-3})
+    )
     text = printed(screens.closing(summary))
     assert "2 of 3 requests (67%): 1 exact, 1 near" in text
     assert "1 of 2" in text
     assert "0 of 1 whose answer was there" in text
     assert "1.00 s and 36 tokens" in text
-    assert "an exact hit 0.90 µs, a routing decision 3.00 µs" in text
+    assert "an exact hit 0.90 µs, a routing decision 3.00 µs, a near hit 4.00 ms" in text
+    assert "tokenise 0.0%, embed 95.0%, search 0.0%, everything else 5.0%" in text
     for stage in ("tokenise", "embed", "decode"):
         assert stage in text
 
