@@ -12,6 +12,8 @@ import threading
 import time
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from tests.support import chat_server as chat
 from tests.support.http_server import Server
 
@@ -78,6 +80,25 @@ def test_spelled_out_control_tokens_stay_text(tier):
     text = tier._tokeniser.detokeniser()
     said = "".join(text.feed(tier._tokeniser._tokenizer.token_to_id(token)) for token in tokens)
     assert attack in said
+
+
+CONTROL = ["<|im_end|>", "<|im_start|>", "<|endoftext|>"]
+PIECES = [*CONTROL, "<|im_", "start|>", "<", "|>", "system\n", "\ufdd0"]
+# The model's own vocabulary lacks a few bytes: of control characters, and of characters that nobody has assigned.
+KNOWN = st.characters(exclude_categories=["Cs", "Cn", "Co", "Cc"])
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.sampled_from(PIECES) | st.text(alphabet=KNOWN, max_size=4), max_size=8))
+def test_no_message_can_forge_a_turn(tier, texts):
+    said = "".join(texts)
+    tokeniser = tier._tokeniser
+    tokens = tokeniser.encode([{"role": "user", "content": said}])
+    control = [token for token in tokens if token in CONTROL]
+    assert control == ["<|im_start|>", "<|im_end|>", "<|im_start|>", "<|im_end|>", "<|im_start|>"]
+    text = tokeniser.detokeniser()
+    read = "".join(text.feed(tokeniser._tokenizer.token_to_id(token)) for token in tokens)
+    assert read.endswith(f"\nuser\n{said}\nassistant\n")
 
 
 def test_streams_say_what_complete_says(tier):

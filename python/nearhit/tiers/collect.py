@@ -51,7 +51,9 @@ class Collector:
         if chunk.logprobs:
             self._logprobs.extend(chunk.logprobs)
         for call in chunk.tool_calls:
-            index = call.get("index", len(self._calls))
+            index = call.get("index")
+            if index is None:  # whole calls, as unstreamed answers have them
+                index = len(self._calls)
             _merge(self._calls.setdefault(index, {}), call)
         if chunk.finish_reason is not None:
             self.finish_reason = chunk.finish_reason
@@ -67,12 +69,17 @@ class Collector:
         for key, value in event.items():
             if value is not None and key != "choices":
                 body[key] = value
-        for choice in event.get("choices") or ():
-            if isinstance(choice, dict):
-                self._add_choice(choice)
+        choices = event.get("choices")
+        if isinstance(choices, list):
+            body.setdefault("choices", [])  # filled in at the end
+            for choice in choices:
+                if isinstance(choice, dict):
+                    self._add_choice(choice)
 
     def _add_choice(self, choice: dict[str, Any]) -> None:
-        index = choice.get("index", 0)
+        index = choice.get("index")
+        if not isinstance(index, int):
+            index = 0
         slot = self._choices.get(index)
         if slot is None:
             slot = self._choices[index] = {"index": index}
@@ -88,7 +95,10 @@ class Collector:
         """Returns the server's answer as it would have come without streaming; None if there was no server."""
         if self._body is None:
             return None
-        body = {**self._body, "choices": [_plain(self._choices[index]) for index in sorted(self._choices)]}
+        body = dict(self._body)
+        if "choices" not in body:
+            return body
+        body["choices"] = [_plain(self._choices[index]) for index in sorted(self._choices)]
         if body.get("object") == "chat.completion.chunk":
             body["object"] = "chat.completion"
             for choice in body["choices"]:

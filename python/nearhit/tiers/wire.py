@@ -88,12 +88,22 @@ def read_piece(event: Mapping[str, Any], *, key: str = "delta") -> Chunk:
     if not isinstance(choices, list):
         raise WireError(f"no list of choices: {snippet(json.dumps(event, default=str))!r}")
     usage = read_usage(event.get("usage"))
+    first = None
     for choice in choices:
         if not isinstance(choice, dict):
             raise WireError(f"a choice that is not an object: {choice!r}")
-        if choice.get("index", 0) == 0:
-            return _read_choice(choice, key, usage, event)
-    return Chunk(usage=usage, raw=event)
+        if _index(choice) == 0 and first is None:
+            first = choice
+    return Chunk(usage=usage, raw=event) if first is None else _read_choice(first, key, usage, event)
+
+
+def _index(value: Mapping[str, Any]) -> int:
+    index = value.get("index")
+    if index is None:
+        return 0
+    if isinstance(index, bool) or not isinstance(index, int):
+        raise WireError(f"index is not a number: {index!r}")
+    return index
 
 
 def _read_choice(choice: Mapping[str, Any], key: str, usage: Usage | None, event: Mapping[str, Any]) -> Chunk:
@@ -123,6 +133,8 @@ def _calls(calls: Any) -> tuple[Mapping[str, Any], ...]:
         return ()
     if not isinstance(calls, list) or not all(isinstance(call, dict) for call in calls):
         raise WireError(f"tool_calls is not a list of objects: {calls!r}")
+    for call in calls:
+        _index(call)
     return tuple(calls)
 
 

@@ -77,6 +77,17 @@ def test_tool_calls_whose_name_and_id_come_once_or_every_time(repeats):
     assert answer.raw["choices"][0]["message"] == {"tool_calls": [call], "role": "assistant", "content": None}
 
 
+@pytest.mark.parametrize("body", [{"mine": 1}, {"choices": 3}, {"choices": [3, {"index": {}}]}, {}])
+def test_a_body_of_any_other_shape_is_left_alone(body):
+    answer = collect(Chunk("x", raw=body))
+    assert answer.text == "x"
+    assert answer.raw is not None
+    assert {key: value for key, value in answer.raw.items() if key != "choices"} == {
+        key: value for key, value in body.items() if key != "choices"
+    }
+    assert ("choices" in answer.raw) == isinstance(body.get("choices"), list)
+
+
 def test_the_pieces_are_not_changed():
     delta = {"tool_calls": [{"index": 0, "function": {"arguments": "a"}}]}
     first, second = raw(delta), raw({"tool_calls": [{"index": 0, "function": {"arguments": "b"}}]})
