@@ -1,5 +1,6 @@
 from collections.abc import Mapping, Sequence
 from os import PathLike
+from pathlib import Path
 from typing import Any, Literal, Self, final
 
 import numpy as np
@@ -362,7 +363,23 @@ class CacheCore:
         scope_bytes: int | None,
         ttl: float | None,
         embedder: tuple[str, int] | None,
+        path: PathLike[str] | None,
+        durability: str,
     ) -> CacheCore: ...
+    @property
+    def opened(self) -> tuple[int, int, int, Path | None]:
+        """What opening the file brought to light: entries, foreign vectors, damaged records, file set aside."""
+    @property
+    def storage_failure(self) -> str | None:
+        """Why the last attempt to write the file failed, if it did."""
+    def flush(self) -> None:
+        """Waits until everything stored so far is in the file."""
+    def close(self) -> None:
+        """Writes what is left and lets another process have the file."""
+    def awaiting_vectors(self) -> list[Request]:
+        """Requests of entries that wait for a vector of the present embedder."""
+    def give_vector(self, request: Request, vector: Any) -> bool:
+        """Gives an entry the vector it waits for; None makes it exact-only."""
     def find(
         self, prompt: str | Sequence[Mapping[str, Any]] | Mapping[str, Any], scope: Any = None, /
     ) -> Hit | Request:
@@ -479,3 +496,5 @@ class PairVerifier:
             For each pair the log odds by the trees, those by the network (None without vectors), the calibrated
             confidence in [0, 1], and whether the lexical guards accept it.
         """
+def wait_for_detached() -> None:
+    """Returns when no call of the cache is away from the GIL; to be called before a fork."""

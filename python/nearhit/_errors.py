@@ -13,7 +13,8 @@ Every class derives from `Error`:
     │   ├── OptionError           unknown option, or a value out of range
     │   └── TooLargeError         an answer that would not fit into an empty cache
     ├── StorageError              the file system refused: no space, no permission
-    │   └── CorruptFileError      a damaged file, or one that is not ours
+    │   ├── CorruptFileError      a damaged file, or one that is not ours
+    │   └── StorageInUseError     another process writes the file
     ├── MissingDependencyError (ImportError)   an extra is not installed
     ├── ReentrancyError (RuntimeError)   a synchronous call from inside the event loop it would wait for
     ├── ModelError
@@ -85,6 +86,14 @@ class StorageError(Error):
 
 class CorruptFileError(StorageError):
     """A file is damaged, or not one of nearhit's."""
+
+
+class StorageInUseError(StorageError):
+    """A durable cache is being written by another process, or by another cache of this one."""
+
+
+class StorageWarning(UserWarning):
+    """Opening a durable cache brought damage or foreign vectors to light; what is served is right all the same."""
 
 
 class MissingDependencyError(Error, ImportError):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import asyncio
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from nearhit._core import Hit
 from nearhit.cache._base import CacheBase, store_options
@@ -10,11 +11,13 @@ from nearhit.cache._memoize import MemoizeMixin
 from nearhit.cache.portable import export, read
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
     from os import PathLike
 
     from nearhit._types import Prompt
     from nearhit.cache._records import Explanation, Lookup, Stats
+
+T = TypeVar("T")
 
 
 class AsyncCache(MemoizeMixin, CacheBase):
@@ -78,7 +81,10 @@ class AsyncCache(MemoizeMixin, CacheBase):
     ) -> str:
         """See `Cache.store`."""
         options = store_options(ttl=ttl, tags=tags, cost=cost, model=model, tokens=tokens)
-        return await self._await_plan(self._store(prompt, response, scope, vector, options))
+        plan = self._store(prompt, response, scope, vector, options)
+        if self._waits_for_disk:
+            return await asyncio.to_thread(self._run_plan, plan)
+        return await self._await_plan(plan)
 
     async def invalidate(
         self,
@@ -90,7 +96,7 @@ class AsyncCache(MemoizeMixin, CacheBase):
         prompt: Prompt | None = None,
     ) -> int:
         """See `Cache.invalidate`."""
-        return self._invalidate(id, tag, scope, older_than, prompt)
+        return await self._off_loop(self._invalidate, id, tag, scope, older_than, prompt)
 
     async def stats(self) -> Stats:
         """See `Cache.stats`."""
@@ -98,16 +104,38 @@ class AsyncCache(MemoizeMixin, CacheBase):
 
     async def clear(self) -> None:
         """See `Cache.clear`."""
-        self._core.clear()
+        await self._off_loop(self._core.clear)
 
     async def feedback(self, hit: Hit, correct: bool) -> None:  # noqa: FBT001 - the contract's signature reads well
         """See `Cache.feedback`."""
-        self._core.feedback(hit, correct)
+        await self._off_loop(self._core.feedback, hit, correct)
+
+    async def reembed(self, *, progress: Callable[[int, int], None] | None = None) -> int:
+        """See `Cache.reembed`."""
+        return await self._await_plan(self._reembed(progress))
+
+    async def flush(self) -> None:
+        """See `Cache.flush`."""
+        await asyncio.to_thread(self._core.flush)
+
+    async def close(self) -> None:
+        """See `Cache.close`."""
+        await asyncio.to_thread(self._core.close)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
 
     async def export(self, path: str | PathLike[str]) -> int:
         """See `Cache.export`."""
-        return export(self._core, path)
+        return await asyncio.to_thread(export, self._core, path)
 
     async def import_(self, path: str | PathLike[str]) -> int:
         """See `Cache.import_`."""
         return await self._await_plan(self._import(read(path)))
+
+    async def _off_loop(self, call: Callable[..., T], *args: Any) -> T:
+        """Calls in place, or in a worker thread if the call may wait for the disk."""
+        return await asyncio.to_thread(call, *args) if self._waits_for_disk else call(*args)

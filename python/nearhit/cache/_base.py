@@ -6,18 +6,21 @@ One driver embeds in place, the other in a worker thread; the plan knows nothing
 
 from __future__ import annotations
 
+import warnings
 from itertools import islice
+from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, TypeVar
 
 from nearhit._config import parse_bytes, parse_count, parse_seconds
 from nearhit._core import CacheCore, Hit, Request
-from nearhit._errors import OptionError
+from nearhit._errors import OptionError, StorageWarning
 from nearhit._types import Embedder
+from nearhit.cache._lifecycle import keep_until_exit
 from nearhit.cache._records import Candidate, Explanation, Lookup, Stats
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
     from os import PathLike
 
     from nearhit._types import Prompt
@@ -53,10 +56,10 @@ class CacheBase:
             raise OptionError(f"option embedder={kind} is not an embedder: it needs dim, id and embed(list[str])")
         if durability not in ("async", "sync"):
             raise OptionError(f'option durability={durability!r} is not valid: expected "async" or "sync"')
-        for name, value in (("path", path), ("backend", backend)):
-            if value is not None:
-                raise OptionError(f"option {name}={value!r} is not available in this version: leave it None")
+        if backend is not None:
+            raise OptionError(f"option backend={backend!r} is not available in this version: leave it None")
         self._embedder = embedder
+        self._waits_for_disk = path is not None and durability == "sync"
         self._core = CacheCore(
             threshold=threshold,
             policy=policy,
@@ -65,7 +68,12 @@ class CacheBase:
             scope_bytes=parse_bytes("scope_bytes", scope_bytes),
             ttl=parse_seconds("ttl", ttl),
             embedder=None if embedder is None else (embedder.id, embedder.dim),
+            path=None if path is None else Path(path).expanduser(),
+            durability=durability,
         )
+        if path is not None:
+            keep_until_exit(self._core)
+            _report(path, *self._core.opened)
         self._find = self._core.find  # one attribute look-up less on the way of every hit
 
     @property
@@ -161,6 +169,19 @@ class CacheBase:
     def _stats(self) -> Stats:
         return Stats.of(self._core.stats())
 
+    def _reembed(self, progress: Callable[[int, int], None] | None) -> Plan[int]:
+        """Embeds what was embedded by another embedder, in batches."""
+        waiting = [] if self._embedder is None else self._core.awaiting_vectors()
+        done = 0
+        for start in range(0, len(waiting), _BATCH):
+            batch = waiting[start : start + _BATCH]
+            made = yield [request.text or "" for request in batch]
+            for request, found in zip(batch, made, strict=True):
+                done += self._core.give_vector(request, None if found.truncated else found.vector)
+            if progress is not None:
+                progress(start + len(batch), len(waiting))
+        return done
+
     def _import(self, records: Iterator[Record]) -> Plan[int]:
         """Stores records in batches, so that the embedder sees many texts at once."""
         count = 0
@@ -173,6 +194,25 @@ class CacheBase:
                 self._core.store(record.request, record.response, vector=vector, **record.options)
                 count += 1
         return count
+
+
+def _report(path: str | PathLike[str], entries: int, foreign: int, damaged: int, set_aside: Path | None) -> None:
+    """Warns of what opening a file brought to light."""
+    if set_aside is not None:
+        warnings.warn(
+            f"{path} was damaged: it was set aside as {set_aside}, and {entries} entries that could be read were kept",
+            StorageWarning,
+            stacklevel=4,
+        )
+    elif damaged:
+        warnings.warn(f"{path}: {damaged} damaged entries were dropped, {entries} kept", StorageWarning, stacklevel=4)
+    if foreign:
+        warnings.warn(
+            f"{path}: {foreign} of {entries} entries were embedded by another embedder, and answer only equal requests "
+            "until reembed() is called",
+            StorageWarning,
+            stacklevel=4,
+        )
 
 
 def store_options(

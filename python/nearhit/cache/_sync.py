@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from nearhit._core import Hit
 from nearhit.cache._base import CacheBase, store_options
@@ -10,7 +10,7 @@ from nearhit.cache._memoize import MemoizeMixin
 from nearhit.cache.portable import export, read
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
     from os import PathLike
 
     from nearhit._types import Prompt
@@ -30,12 +30,13 @@ class Cache(MemoizeMixin, CacheBase):
         max_bytes: Most bytes held, everything counted: a number or a size like "512MiB"; None for no bound.
         scope_bytes: Most bytes of one caller's scope, so that no tenant can flush the others.
         ttl: Seconds an answer lives unless it says otherwise; a hit never extends it.
-        path: Not available yet.
-        durability: "async" or "sync"; counts with `path`.
+        path: File that the entries are kept in (SQLite); one process at a time. None keeps them in memory only.
+        durability: "async" returns at once and loses at most the last second in a crash; "sync" waits for the disk.
         backend: Not available yet.
 
     Raises:
         OptionError: An option that is unknown or out of range.
+        StorageError: The file at `path` cannot be opened; StorageInUseError: another process writes it.
         ThresholdError: A threshold outside [-1, 1].
 
     Example:
@@ -163,6 +164,35 @@ class Cache(MemoizeMixin, CacheBase):
         removes its entry. If the entry has been replaced since, its successor is left alone.
         """
         self._core.feedback(hit, correct)
+
+    def reembed(self, *, progress: Callable[[int, int], None] | None = None) -> int:
+        """Embeds the entries whose vectors are of another embedder, which answer only equal requests until then.
+
+        Args:
+            progress: Called with the number of entries done and of all.
+
+        Returns:
+            How many have a vector of the present embedder now.
+        """
+        return self._run_plan(self._reembed(progress))
+
+    def flush(self) -> None:
+        """Waits until everything stored so far is in the file; at once without a `path`.
+
+        Raises:
+            StorageError: The disk refuses it; it is tried again.
+        """
+        self._core.flush()
+
+    def close(self) -> None:
+        """Writes what is left and lets another process have the file. Entries stored later are in memory only."""
+        self._core.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def export(self, path: str | PathLike[str]) -> int:
         """Writes every entry as one JSON line; see `nearhit.cache.portable` for the form. Returns how many."""

@@ -85,6 +85,18 @@ pub enum Error {
         /// What was found.
         reason: String,
     },
+    /// A durable file that another process, or another cache of this one, is writing.
+    InUse {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The durable store refused.
+    Storage {
+        /// The file.
+        path: PathBuf,
+        /// What it said.
+        reason: String,
+    },
     /// The operating system refused.
     Io {
         /// The file or folder.
@@ -132,6 +144,12 @@ impl fmt::Display for Error {
                     path.display()
                 )
             }
+            Self::InUse { path } => write!(
+                f,
+                "{} is in use: one process writes a cache at a time; close the other one or choose another path",
+                path.display()
+            ),
+            Self::Storage { path, reason } => write!(f, "{}: {reason}", path.display()),
             Self::Io { path, source } => write!(f, "{}: {source}", path.display()),
         }
     }

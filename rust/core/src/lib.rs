@@ -9,6 +9,7 @@ pub mod codec;
 pub mod encode;
 mod error;
 pub mod index;
+pub mod persist;
 pub mod route;
 pub mod simd;
 pub mod text;

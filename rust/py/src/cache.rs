@@ -2,17 +2,20 @@
 
 use crate::convert;
 use crate::error::CoreError;
+use crate::fork::detached;
 use crate::vectors;
 use nearhit_core::Error;
 use nearhit_core::cache::{
-    Cache, Caller, Candidate, Clock, Entry, Form, Hit, Kind, Meta, NEVER, NearQuery, NewEntry, Options, Payload,
-    Policy, Space, Stats, to_json,
+    Cache, Caller, Candidate, Clock, Entry, Form, Hit, Kind, Meta, NEVER, NearQuery, NewEntry, Opened, Options,
+    Payload, Policy, Space, Stats, to_json,
 };
+use nearhit_core::persist::Durability;
 use nearhit_core::text::canonical::{Fingerprint, Request, ScopeId};
 use nearhit_core::text::json::Value;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyString};
 use std::borrow::Cow;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -82,6 +85,17 @@ impl PyRequest {
 }
 
 impl PyRequest {
+    fn of(entry: &Entry) -> Self {
+        Self {
+            fingerprint: entry.id(),
+            scope: entry.scope(),
+            text: entry.text().map(Into::into),
+            temperature: None,
+            caller: entry.caller(),
+            label: entry.tenant().map(Into::into),
+        }
+    }
+
     fn caller(&self) -> Caller<'_> {
         Caller { id: self.caller, label: self.label.as_deref() }
     }
@@ -186,16 +200,20 @@ pub(crate) struct PyNear {
 }
 
 /// The cache engine; see `_core.pyi`.
-#[pyclass(frozen, module = "nearhit._core", name = "CacheCore")]
+#[pyclass(frozen, module = "nearhit._core", name = "CacheCore", weakref)]
 pub(crate) struct PyCache {
     core: Cache,
+    opened: Opened,
+    synchronous: bool,
 }
 
 #[pymethods]
 impl PyCache {
     #[new]
-    #[pyo3(signature = (*, threshold, policy, max_entries, max_bytes, scope_bytes, ttl, embedder))]
+    #[pyo3(signature = (*, threshold, policy, max_entries, max_bytes, scope_bytes, ttl, embedder, path, durability))]
+    #[expect(clippy::too_many_arguments, reason = "keyword arguments of the Python class")]
     fn new(
+        py: Python<'_>,
         threshold: f64,
         policy: &str,
         max_entries: Option<usize>,
@@ -203,6 +221,8 @@ impl PyCache {
         scope_bytes: Option<usize>,
         ttl: Option<f64>,
         embedder: Option<(String, usize)>,
+        path: Option<PathBuf>,
+        durability: &str,
     ) -> PyResult<Self> {
         let options = Options {
             threshold: as_threshold(threshold)?,
@@ -214,7 +234,55 @@ impl PyCache {
             ttl: ttl.map(duration).transpose()?,
             clock: Clock::System,
         };
-        Ok(Self { core: Cache::new(options).map_err(CoreError)? })
+        let durability = Durability::parse(durability).map_err(CoreError)?;
+        let (core, opened) = match path {
+            Some(path) => detached(py, || Cache::open(options, &path, durability)),
+            None => Cache::new(options).map(|cache| (cache, Opened::default())),
+        }
+        .map_err(CoreError)?;
+        let synchronous = core.path().is_some() && durability == Durability::Sync;
+        Ok(Self { core, opened, synchronous })
+    }
+
+    /// What opening the file brought to light: entries, foreign, damaged, set aside.
+    #[getter]
+    fn opened(&self) -> (usize, usize, usize, Option<PathBuf>) {
+        let Opened { entries, foreign, damaged, set_aside } = self.opened.clone();
+        (entries, foreign, damaged, set_aside)
+    }
+
+    /// Waits until everything stored so far is in the file.
+    fn flush(&self, py: Python<'_>) -> PyResult<()> {
+        Ok(detached(py, || self.core.flush()).map_err(CoreError)?)
+    }
+
+    /// Writes what is left and lets another process have the file.
+    fn close(&self, py: Python<'_>) {
+        detached(py, || self.core.close());
+    }
+
+    /// Why the last attempt to write the file failed, if it did.
+    #[getter]
+    fn storage_failure(&self) -> Option<String> {
+        self.core.storage_failure()
+    }
+
+    /// Requests of entries that wait for a vector of the present embedder.
+    fn awaiting_vectors(&self, py: Python<'_>) -> Vec<PyRequest> {
+        let entries = detached(py, || self.core.snapshot());
+        entries.iter().filter(|entry| entry.awaits_vector()).map(|entry| PyRequest::of(entry)).collect()
+    }
+
+    /// Gives an entry the vector it waits for; false if it has gone or been replaced.
+    fn give_vector(
+        &self,
+        py: Python<'_>,
+        request: &Bound<'_, PyRequest>,
+        vector: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<bool> {
+        let id = request.get().fingerprint;
+        let vector = vector.map(vectors::one).transpose()?;
+        Ok(detached(py, || self.core.give_vector(id, vector.as_deref())).map_err(CoreError)?)
     }
 
     /// The exact hit, or the request that has none.
@@ -244,7 +312,7 @@ impl PyCache {
         let vector = vectors::one(vector)?;
         let query =
             NearQuery { scope: request.scope, text, vector: &vector, threshold: optional_threshold(threshold)? };
-        let found = py.detach(|| self.core.lookup_near(&query)).map_err(CoreError)?;
+        let found = detached(py, || self.core.lookup_near(&query)).map_err(CoreError)?;
         Ok(PyNear {
             hit: found.hit.map(|hit| Py::new(py, PyHit::from(hit))).transpose()?,
             near_miss: found.near_miss.map(|candidate| describe(py, &candidate)).transpose()?.map(Bound::unbind),
@@ -267,7 +335,7 @@ impl PyCache {
         let vector = vectors::one(vector)?;
         let query =
             NearQuery { scope: request.scope, text, vector: &vector, threshold: optional_threshold(threshold)? };
-        let found = py.detach(|| self.core.candidates(&query, k)).map_err(CoreError)?;
+        let found = detached(py, || self.core.candidates(&query, k)).map_err(CoreError)?;
         found.iter().map(|candidate| describe(py, candidate)).collect()
     }
 
@@ -299,6 +367,7 @@ impl PyCache {
                         model = None, tokens = None, created = None, expires = None))]
     fn store(
         &self,
+        py: Python<'_>,
         request: &Bound<'_, PyRequest>,
         response: &Bound<'_, PyAny>,
         json: bool,
@@ -319,6 +388,7 @@ impl PyCache {
             text: request.text.as_deref(),
             caller: request.caller(),
             vector: vector.as_deref(),
+            awaits_vector: false,
             payload: payload(response, json)?,
             meta: Meta { tags: tags.into_iter().map(Into::into).collect(), cost, model: model.map(Into::into), tokens },
             ttl: ttl.map(duration).transpose()?,
@@ -326,54 +396,57 @@ impl PyCache {
             expires: created.map(|_| expires.map_or(NEVER, millis)),
             created: created.map(millis),
         };
-        Ok(self.core.store(&new).map_err(CoreError)?.id().to_string())
+        // Waiting for the disk is long; everything else takes less time than leaving the GIL and coming back.
+        let stored = if self.synchronous { detached(py, || self.core.store(&new)) } else { self.core.store(&new) };
+        Ok(stored.map_err(CoreError)?.id().to_string())
     }
 
     /// Takes a judgement of a hit: a wrong near hit makes its entry exact-only, a wrong exact one removes it.
-    fn feedback(&self, hit: &Bound<'_, PyHit>, correct: bool) -> PyResult<()> {
+    fn feedback(&self, py: Python<'_>, hit: &Bound<'_, PyHit>, correct: bool) -> PyResult<()> {
         let hit = hit.get();
         let (id, sequence) = (hit.entry.id(), hit.entry.sequence());
-        Ok(self.core.feedback(hit.kind, id, sequence, correct).map_err(CoreError)?)
+        Ok(detached(py, || self.core.feedback(hit.kind, id, sequence, correct)).map_err(CoreError)?)
     }
 
     /// Every live entry as a dict, oldest first.
     fn entries(&self, py: Python<'_>) -> PyEntries {
-        PyEntries { entries: Mutex::new(py.detach(|| self.core.snapshot()).into_iter()) }
+        PyEntries { entries: Mutex::new(detached(py, || self.core.snapshot()).into_iter()) }
     }
 
     /// Removes the entry with this id; with `sequence`, only if that store made it.
     #[pyo3(signature = (entry_id, sequence = None, /))]
-    fn invalidate_id(&self, entry_id: &str, sequence: Option<u64>) -> PyResult<bool> {
-        Ok(self.core.invalidate(fingerprint(entry_id)?, sequence))
+    fn invalidate_id(&self, py: Python<'_>, entry_id: &str, sequence: Option<u64>) -> PyResult<bool> {
+        let id = fingerprint(entry_id)?;
+        Ok(detached(py, || self.core.invalidate(id, sequence)).map_err(CoreError)?)
     }
 
-    fn invalidate_tag(&self, py: Python<'_>, tag: &str) -> usize {
-        py.detach(|| self.core.invalidate_tag(tag))
+    fn invalidate_tag(&self, py: Python<'_>, tag: &str) -> PyResult<usize> {
+        Ok(detached(py, || self.core.invalidate_tag(tag)).map_err(CoreError)?)
     }
 
     #[pyo3(signature = (scope, /))]
     fn invalidate_scope(&self, py: Python<'_>, scope: Option<&Bound<'_, PyAny>>) -> PyResult<usize> {
         let (id, _) = caller(scope)?;
-        Ok(py.detach(|| self.core.invalidate_caller(id)))
+        Ok(detached(py, || self.core.invalidate_caller(id)).map_err(CoreError)?)
     }
 
     fn invalidate_older_than(&self, py: Python<'_>, seconds: f64) -> PyResult<usize> {
         let age = age(seconds)?;
-        Ok(py.detach(|| self.core.invalidate_older_than(age)))
+        Ok(detached(py, || self.core.invalidate_older_than(age)).map_err(CoreError)?)
     }
 
-    fn clear(&self, py: Python<'_>) -> usize {
-        py.detach(|| self.core.clear())
+    fn clear(&self, py: Python<'_>) -> PyResult<usize> {
+        Ok(detached(py, || self.core.clear()).map_err(CoreError)?)
     }
 
     fn stats<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
-        let stats = py.detach(|| self.core.stats());
+        let stats = detached(py, || self.core.stats());
         describe_stats(py, &stats)
     }
 
     /// Checks the cache's own structures; raises `AssertionError` naming what does not agree.
     fn validate(&self, py: Python<'_>) -> PyResult<()> {
-        py.detach(|| self.core.validate()).map_err(pyo3::exceptions::PyAssertionError::new_err)
+        detached(py, || self.core.validate()).map_err(pyo3::exceptions::PyAssertionError::new_err)
     }
 
     fn __len__(&self) -> usize {

@@ -30,7 +30,8 @@ impl From<CoreError> for PyErr {
             Error::Embedding { .. } => "EmbeddingError",
             Error::TooLarge { .. } => "TooLargeError",
             Error::Corrupt { .. } => "CorruptFileError",
-            Error::Io { .. } => "StorageError",
+            Error::InUse { .. } => "StorageInUseError",
+            Error::Storage { .. } | Error::Io { .. } => "StorageError",
         };
         Python::attach(|py| match py.import("nearhit._errors").and_then(|module| module.getattr(class)) {
             Ok(class) => match class.call1((error.to_string(),)) {

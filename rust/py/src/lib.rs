@@ -4,6 +4,7 @@ mod cache;
 mod convert;
 mod encode;
 mod error;
+mod fork;
 mod index;
 mod route;
 mod text;
@@ -21,6 +22,8 @@ mod _core {
     use super::cache::{PyCache, PyEntries, PyHit, PyNear, PyRequest};
     #[pymodule_export]
     use super::encode::NativeEncoder;
+    #[pymodule_export]
+    use super::fork::wait_for_detached;
     #[pymodule_export]
     use super::index::PyVectorIndex;
     #[pymodule_export]

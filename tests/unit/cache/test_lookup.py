@@ -257,7 +257,6 @@ def test_failing_embedder_is_an_embedding_error() -> None:
         {"ttl": 0},
         {"ttl": float("nan")},
         {"ttl": "1h"},
-        {"path": "somewhere"},
         {"durability": "maybe"},
         {"backend": "redis://"},
     ],

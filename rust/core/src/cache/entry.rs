@@ -56,6 +56,8 @@ pub struct Entry {
     pub(super) generation: u64,
     pub(super) vector: Option<VectorAt>,
     pub(super) slot: u32,
+    /// It has no vector only because its own is of another embedder.
+    pub(super) awaits_vector: bool,
     /// Extra credit per hit of an answer that is dear for its size.
     boost: u8,
     pub(super) credit: AtomicU8,
@@ -89,6 +91,7 @@ impl Entry {
             generation,
             vector,
             slot: 0,
+            awaits_vector: false,
             boost: 0,
             credit: AtomicU8::new(0),
             hits: AtomicU32::new(0),
@@ -115,6 +118,11 @@ impl Entry {
     /// The caller's own scope as it was given (JSON), or `None` for the shared one.
     pub fn tenant(&self) -> Option<&str> {
         self.tenant.label()
+    }
+
+    /// Id of the caller's own scope.
+    pub fn caller(&self) -> ScopeId {
+        self.tenant.id
     }
 
     /// The request's text, where it may be compared by meaning.
@@ -150,6 +158,11 @@ impl Entry {
     /// Whether a vector is held for it.
     pub fn has_vector(&self) -> bool {
         self.vector.is_some()
+    }
+
+    /// Whether its vector is of another embedder, so that it is exact-only until it is embedded again.
+    pub fn awaits_vector(&self) -> bool {
+        self.awaits_vector
     }
 
     /// Hits so far. Two hits at the very same moment may count as one: readers do not wait for each other.

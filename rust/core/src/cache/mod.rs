@@ -20,6 +20,7 @@
 mod bytes;
 mod clock;
 mod counters;
+mod durable;
 mod entry;
 mod ghost;
 mod json;
@@ -29,6 +30,7 @@ mod map;
 mod options;
 mod partition;
 mod payload;
+mod record;
 mod slab;
 mod space;
 mod stats;
@@ -39,6 +41,7 @@ mod tenant;
 mod tests;
 
 pub use clock::{Clock, Millis, NEVER};
+pub use durable::Opened;
 pub use entry::{Entry, Meta};
 pub use json::to_json;
 pub use lookup::{Candidate, Hit, Kind, Near, NearQuery};
@@ -50,6 +53,7 @@ pub use store::{Caller, NewEntry};
 pub use tenant::Tenant;
 
 use crate::Result;
+use crate::persist::Journal;
 use crate::text::canonical::Fingerprint;
 use counters::Counters;
 use ledger::Ledger;
@@ -79,6 +83,7 @@ pub struct Cache {
     /// The embedder whose vectors are held; settled by the options or by the first vector stored.
     space: OnceLock<Space>,
     counters: Counters,
+    journal: Option<Journal>,
     ledger: Mutex<Ledger>,
 }
 
@@ -98,6 +103,7 @@ impl Cache {
             index_bytes: AtomicUsize::new(0),
             space,
             counters: Counters::default(),
+            journal: None,
             ledger: Mutex::default(),
         })
     }

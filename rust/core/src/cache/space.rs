@@ -30,6 +30,12 @@ impl Space {
         bytes
     }
 
+    /// The space that [`Space::to_bytes`] named.
+    pub fn from_bytes(bytes: [u8; 12]) -> Self {
+        let [id @ .., a, b, c, d] = bytes;
+        Self { id: u64::from_le_bytes(id), dim: u32::from_le_bytes([a, b, c, d]) }
+    }
+
     /// `vector` if it has this space's dimension.
     pub(super) fn check(self, vector: &[f32]) -> Result<()> {
         if vector.len() == self.dim() {

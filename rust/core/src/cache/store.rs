@@ -2,6 +2,7 @@
 
 use super::clock::{Millis, NEVER, whole_millis};
 use super::counters::Event;
+use super::durable::Origin;
 use super::entry::{Entry, Meta, VectorAt};
 use super::ledger::Ledger;
 use super::lookup::Kind;
@@ -44,6 +45,8 @@ pub struct NewEntry<'a> {
     pub caller: Caller<'a>,
     /// The text's vector; `None` makes the entry exact-only.
     pub vector: Option<&'a [f32]>,
+    /// It has no vector here only because its own is of another embedder.
+    pub awaits_vector: bool,
     /// The answer.
     pub payload: Payload,
     /// What is known about it.
@@ -65,6 +68,7 @@ impl<'a> NewEntry<'a> {
             text: request.text.as_deref(),
             caller: Caller::default(),
             vector: None,
+            awaits_vector: false,
             payload,
             meta: Meta::default(),
             ttl: None,
@@ -78,12 +82,15 @@ impl Cache {
     /// Stores an answer, in place of an earlier one to the same request, and makes the room it needs.
     ///
     /// # Errors
-    /// A vector that the index refuses, and [`Error::TooLarge`] for an answer beyond `max_bytes` on its own.
+    /// A vector that the index refuses; [`Error::TooLarge`] for an answer beyond `max_bytes` on its own; under synchronous
+    /// durability [`Error::Storage`] if the disk refuses it: the entry is held, and written as soon as the disk allows.
     pub fn store(&self, new: &NewEntry<'_>) -> Result<Arc<Entry>> {
-        self.store_in(&mut self.ledger(), new)
+        let entry = self.store_in(&mut self.ledger(), new, Origin::Fresh)?;
+        self.settle()?;
+        Ok(entry)
     }
 
-    fn store_in(&self, ledger: &mut Ledger, new: &NewEntry<'_>) -> Result<Arc<Entry>> {
+    pub(super) fn store_in(&self, ledger: &mut Ledger, new: &NewEntry<'_>, origin: Origin) -> Result<Arc<Entry>> {
         let now = self.options.clock.now();
         let created = new.created.unwrap_or(now);
         let lifetime = new.ttl.or(self.options.ttl);
@@ -100,7 +107,10 @@ impl Cache {
             _ => None,
         };
         let tenant = ledger.tenant(new.caller.id, new.caller.label);
-        let sequence = self.sequence.fetch_add(1, Ordering::Relaxed);
+        let sequence = match origin {
+            Origin::Fresh => self.sequence.fetch_add(1, Ordering::Relaxed),
+            Origin::Loaded(number) => number,
+        };
         let generation = self.generation.load(Ordering::Relaxed); // only writers change it, and we hold their lock
         let mut entry = Entry::new(
             new.fingerprint,
@@ -113,6 +123,7 @@ impl Cache {
             (sequence, generation),
             vector,
         );
+        entry.awaits_vector = new.awaits_vector;
         let charge = charge(&entry);
         if let Err(error) = self.check_size(charge) {
             self.remove_vector(&entry);
@@ -145,40 +156,59 @@ impl Cache {
             self.remove_vector(previous);
         }
         ledger.insert(&entry, charge, in_main);
+        if let Origin::Fresh = origin {
+            self.write(&entry, new.vector.filter(|_| entry.vector.is_some()));
+            self.counters.add(Event::Store, 1);
+        }
+        if let Some(previous) = &previous {
+            self.unwrite(previous.sequence); // after its successor: a crash in between leaves both, and the later one counts
+        }
         self.make_room(ledger, &entry);
-        self.counters.add(Event::Store, 1);
         Ok(entry)
     }
 
     /// Removes the entry with this id; with `sequence`, only if that very store made it.
-    pub fn invalidate(&self, id: Fingerprint, sequence: Option<u64>) -> bool {
+    pub fn invalidate(&self, id: Fingerprint, sequence: Option<u64>) -> Result<bool> {
         let mut ledger = self.ledger();
         let Some(entry) = self.peek(id).filter(|entry| sequence.is_none_or(|wanted| wanted == entry.sequence)) else {
-            return false;
+            return Ok(false);
         };
         self.evict(&mut ledger, entry.slot, Event::Invalidated);
-        true
+        drop(ledger);
+        self.settle()?;
+        Ok(true)
     }
 
     /// Makes the entry that this very store made exact-only; `false` if it has gone or been replaced since.
     pub fn demote(&self, id: Fingerprint, sequence: u64) -> Result<bool> {
+        self.revise(id, |entry| entry.sequence == sequence && entry.vector.is_some(), None)
+    }
+
+    /// Gives an entry that waits for a vector of the present embedder that vector; `None` makes it exact-only for good.
+    pub fn give_vector(&self, id: Fingerprint, vector: Option<&[f32]>) -> Result<bool> {
+        self.revise(id, Entry::awaits_vector, vector)
+    }
+
+    /// Replaces an entry that is `wanted` by one that differs in its vector alone.
+    fn revise(&self, id: Fingerprint, wanted: impl Fn(&Entry) -> bool, vector: Option<&[f32]>) -> Result<bool> {
         let mut ledger = self.ledger();
-        let Some(entry) = self.peek(id).filter(|entry| entry.sequence == sequence && entry.vector.is_some()) else {
-            return Ok(false);
-        };
-        let bare = NewEntry {
+        let Some(entry) = self.peek(id).filter(|entry| wanted(entry)) else { return Ok(false) };
+        let revised = NewEntry {
             fingerprint: id,
             scope: entry.scope,
             text: entry.text(),
             caller: Caller { id: entry.tenant.id, label: entry.tenant() },
-            vector: None,
+            vector,
+            awaits_vector: false,
             payload: entry.payload.clone(),
             meta: entry.meta.clone(),
             ttl: None,
             expires: Some(entry.expires),
             created: Some(entry.created),
         };
-        self.store_in(&mut ledger, &bare)?;
+        self.store_in(&mut ledger, &revised, Origin::Fresh)?;
+        drop(ledger);
+        self.settle()?;
         Ok(true)
     }
 
@@ -188,7 +218,7 @@ impl Cache {
         self.counters.add(if correct { Event::JudgedCorrect } else { Event::JudgedWrong }, 1);
         match kind {
             _ if correct => {}
-            Kind::Exact => drop(self.invalidate(id, Some(sequence))),
+            Kind::Exact => drop(self.invalidate(id, Some(sequence))?),
             Kind::Near => drop(self.demote(id, sequence)?),
         }
         Ok(())
@@ -201,27 +231,28 @@ impl Cache {
     }
 
     /// Removes every entry with this tag; returns how many.
-    pub fn invalidate_tag(&self, tag: &str) -> usize {
+    pub fn invalidate_tag(&self, tag: &str) -> Result<usize> {
         self.invalidate_while(|ledger| ledger.tagged(tag))
     }
 
     /// Removes every entry of this caller's scope; returns how many.
-    pub fn invalidate_caller(&self, id: ScopeId) -> usize {
+    pub fn invalidate_caller(&self, id: ScopeId) -> Result<usize> {
         self.invalidate_while(|ledger| ledger.of_tenant(id))
     }
 
     /// Removes every entry made more than `age` ago; returns how many.
-    pub fn invalidate_older_than(&self, age: Duration) -> usize {
+    pub fn invalidate_older_than(&self, age: Duration) -> Result<usize> {
         let cutoff = self.options.clock.now().saturating_sub(whole_millis(age));
         self.invalidate_while(|ledger| ledger.older_than(cutoff))
     }
 
     /// Removes everything. Readers see an empty cache from one moment to the next, whatever it held.
-    pub fn clear(&self) -> usize {
+    pub fn clear(&self) -> Result<usize> {
         let mut ledger = self.ledger();
         self.generation.fetch_add(1, Ordering::Release);
         let removed = ledger.len();
         let old = std::mem::take(&mut *ledger);
+        self.unwrite_all();
         let guard = self.entries.guard();
         self.entries.clear(&guard);
         self.vectors.clear(&guard);
@@ -232,7 +263,8 @@ impl Cache {
             entry.tenant.leave();
         }
         self.counters.add(Event::Invalidated, removed as u64);
-        removed
+        self.settle()?;
+        Ok(removed)
     }
 
     /// Takes out every entry whose time is over; returns how many.
@@ -259,14 +291,16 @@ impl Cache {
         }
     }
 
-    fn invalidate_while(&self, next: impl Fn(&Ledger) -> Option<u32>) -> usize {
+    fn invalidate_while(&self, next: impl Fn(&Ledger) -> Option<u32>) -> Result<usize> {
         let mut removed = 0;
         let mut ledger: MutexGuard<'_, Ledger> = self.ledger();
         while let Some(slot) = next(&ledger) {
             self.evict(&mut ledger, slot, Event::Invalidated);
             removed += 1;
         }
-        removed
+        drop(ledger);
+        self.settle()?;
+        Ok(removed)
     }
 
     fn check_size(&self, charge: usize) -> Result<()> {
@@ -306,6 +340,7 @@ impl Cache {
         let Some(node) = ledger.remove(slot) else { return };
         self.forget(&node.entry);
         self.remove_vector(&node.entry);
+        self.unwrite(node.entry.sequence);
         self.counters.add(why, 1);
     }
 

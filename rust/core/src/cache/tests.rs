@@ -109,20 +109,20 @@ impl Pair {
             Op::Near { key, scope } => self.near(key, scope),
             Op::Remove { key, scope } => {
                 let expected = self.known(key, scope).is_some();
-                let removed = self.cache.invalidate(Self::fingerprint(key, scope), None);
+                let removed = self.cache.invalidate(Self::fingerprint(key, scope), None).unwrap();
                 assert!(removed <= expected);
                 self.model.remove(&(key, scope));
             }
             Op::RemoveTag { tag } => {
-                self.cache.invalidate_tag(&format!("tag {tag}"));
+                self.cache.invalidate_tag(&format!("tag {tag}")).unwrap();
                 self.model.retain(|_, known| known.tag != Some(tag));
             }
             Op::RemoveScope { scope } => {
-                self.cache.invalidate_caller(scope_id(scope));
+                self.cache.invalidate_caller(scope_id(scope)).unwrap();
                 self.model.retain(|(_, held), _| *held != scope);
             }
             Op::RemoveOld { age } => {
-                self.cache.invalidate_older_than(Duration::from_millis(age.into()));
+                self.cache.invalidate_older_than(Duration::from_millis(age.into())).unwrap();
                 let cutoff = self.now.saturating_sub(age.into());
                 self.model.retain(|_, known| known.created >= cutoff);
             }
@@ -142,7 +142,7 @@ impl Pair {
                 self.cache.options().clock.advance(Duration::from_millis(by.into()));
             }
             Op::Clear => {
-                self.cache.clear();
+                self.cache.clear().unwrap();
                 self.model.clear();
             }
         }
@@ -237,7 +237,7 @@ fn a_clear_is_seen_at_once_by_readers_that_hold_an_entry() {
     let request = Request::from_prompt("hello", ScopeId::default()).unwrap();
     let entry = cache.store(&NewEntry::new(&request, Payload::text("hi"))).unwrap();
     assert!(cache.live(&entry));
-    cache.clear();
+    cache.clear().unwrap();
     assert!(!cache.live(&entry));
     assert!(cache.lookup_exact(request.fingerprint).is_none());
 }
@@ -286,9 +286,9 @@ fn readers_and_writers_agree_under_load() {
             };
             cache.store(&new).unwrap();
             match round % 997 {
-                0 => drop(cache.clear()),
-                1 => drop(cache.invalidate_caller(scope_id(scope))),
-                2 => drop(cache.invalidate(request.fingerprint, None)),
+                0 => drop(cache.clear().unwrap()),
+                1 => drop(cache.invalidate_caller(scope_id(scope)).unwrap()),
+                2 => drop(cache.invalidate(request.fingerprint, None).unwrap()),
                 _ => {}
             }
         }
