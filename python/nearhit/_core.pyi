@@ -496,5 +496,6 @@ class PairVerifier:
             For each pair the log odds by the trees, those by the network (None without vectors), the calibrated
             confidence in [0, 1], and whether the lexical guards accept it.
         """
+
 def wait_for_detached() -> None:
     """Returns when no call of the cache is away from the GIL; to be called before a fork."""
