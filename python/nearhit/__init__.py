@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from nearhit._core import VectorIndex, __version__
+from nearhit._core import __version__
 from nearhit._errors import (
     ContextLengthError,
     CorruptFileError,
@@ -40,6 +40,7 @@ from nearhit._errors import (
     TooLargeError,
     ZeroVectorError,
 )
+from nearhit._index import VectorIndex
 
 if TYPE_CHECKING:
     from nearhit._core import Hit

@@ -1,10 +1,15 @@
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 import numpy as np
 import pytest
 
 import nearhit
 from nearhit import VectorIndex
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def unit(matrix: np.ndarray) -> np.ndarray:
@@ -148,3 +153,81 @@ def test_a_given_transform_changes_nothing_but_speed(rows: np.ndarray) -> None:
         assert max(score for _, score in index.search(query, 0.9)) == pytest.approx(1.0)
     with pytest.raises(nearhit.OptionError, match="orthonormal"):
         VectorIndex(96, transform=np.ones((2, 96)))
+
+
+@pytest.mark.parametrize("storage", ["f32", "f16", "int8"])
+def test_saved_and_loaded_it_answers_the_same(rows: np.ndarray, tmp_path: Path, storage: Any) -> None:
+    index = VectorIndex(96, storage=storage)
+    index.add_many(rows[:1000])
+    for id_ in range(0, 1000, 3):
+        index.remove(id_)
+    index.save(tmp_path / "some.index")
+    assert [path.name for path in tmp_path.iterdir()] == ["some.index"]
+    loaded = VectorIndex.load(tmp_path / "some.index")
+    loaded.validate()
+    assert (len(loaded), loaded.storage, loaded.dim) == (len(index), storage, 96)
+    for query in rows[:20]:
+        assert loaded.search(query, 0.7, 10) == index.search(query, 0.7, 10)
+    assert loaded.add(rows[0]) == 1000
+
+
+def test_refuses_files_that_are_damaged_or_foreign(tmp_path: Path) -> None:
+    path = tmp_path / "some.index"
+    VectorIndex(4).save(path)
+    content = bytearray(path.read_bytes())
+    content[12] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(nearhit.CorruptFileError, match="checksum"):
+        VectorIndex.load(path)
+    path.write_text("a poem")
+    with pytest.raises(nearhit.CorruptFileError, match="does not begin"):
+        VectorIndex.load(path)
+    with pytest.raises(nearhit.StorageError, match="nothing"):
+        VectorIndex.load(tmp_path / "nothing")
+    with pytest.raises(nearhit.StorageError):
+        VectorIndex(4).save(tmp_path / "no" / "where")
+
+
+@pytest.mark.parametrize(("option", "value"), [("storage", "f64"), ("index", "ivf")])
+def test_refuses_unknown_options(option: str, value: str) -> None:
+    with pytest.raises(nearhit.OptionError, match=value):
+        VectorIndex(4, **{option: value})  # type: ignore[arg-type]
+
+
+def test_a_graph_finds_what_the_scan_finds_and_tells_its_recall(rows: np.ndarray) -> None:
+    index = VectorIndex(96, index="hnsw")
+    index.add_many(rows[:2000])
+    assert index.recall == 1.0
+    index.seal()
+    assert index.recall > 0.9
+    newest = index.add_many(rows[2000:])
+    removed = int(index.search(rows[5])[0][0])
+    index.remove(removed)
+    exact = VectorIndex(96, index="exact")
+    exact.add_many(rows)
+    exact.remove(removed)
+    hits = found = 0
+    for query in rows[:2500:25]:
+        expected = exact.search(query, 0.9, 10)
+        answer = index.search(query, 0.9, 10)
+        assert [score for _, score in answer] == sorted((score for _, score in answer), reverse=True)
+        assert set(answer) <= set(exact.search(query, 0.9, 3000))
+        hits += len(expected)
+        found += len(set(expected) & set(answer))
+    assert found > 0.9 * hits
+    assert index.search(rows[2500])[0] == (int(newest[500]), pytest.approx(1.0))
+    ids, scores = index.search_many(rows[2500:2502], 0.99, 2)
+    assert ids[0, 0] == newest[500]
+    assert scores.shape == (2, 2)
+    assert index.nbytes > exact.nbytes
+
+
+def test_similarities_of_given_ids(rows: np.ndarray) -> None:
+    index = VectorIndex(96)
+    ids = index.add_many(rows[:200]).tolist()
+    index.remove(7)
+    scores = index.similarities(rows[3], [*ids, 10**9])
+    assert scores[7] is None
+    assert scores[-1] is None
+    assert scores[3] == pytest.approx(1.0)
+    assert scores[150] == pytest.approx(float(rows[3] @ rows[150]), abs=1e-6)

@@ -5,7 +5,7 @@ use nearhit_core::index::{IndexOptions, Storage, VectorIndex};
 use nearhit_core::simd;
 use pyo3::exceptions::PyAssertionError;
 use pyo3::prelude::*;
-use pyo3::types::{PyByteArray, PyType};
+use pyo3::types::PyByteArray;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -23,8 +23,17 @@ pub(crate) struct PyVectorIndex(VectorIndex);
 #[pymethods]
 impl PyVectorIndex {
     #[new]
-    #[pyo3(signature = (dim, *, storage = "f32", transform = None))]
-    fn new(dim: usize, storage: &str, transform: Option<&Bound<'_, PyAny>>) -> PyResult<Self> {
+    #[pyo3(signature = (dim, *, storage = "f32", transform = None, path = None))]
+    fn new(
+        py: Python<'_>,
+        dim: usize,
+        storage: &str,
+        transform: Option<&Bound<'_, PyAny>>,
+        path: Option<PathBuf>,
+    ) -> PyResult<Self> {
+        if let Some(path) = path {
+            return Ok(Self(py.detach(|| VectorIndex::load(&path)).map_err(CoreError)?));
+        }
         let storage = Storage::parse(storage).map_err(CoreError)?;
         let basis = transform
             .map(|rows| -> PyResult<_> {
@@ -34,13 +43,6 @@ impl PyVectorIndex {
             })
             .transpose()?;
         Ok(Self(VectorIndex::with_options(dim, IndexOptions { storage, basis }).map_err(CoreError)?))
-    }
-
-    #[classmethod]
-    #[expect(clippy::needless_pass_by_value, reason = "extracted arguments are owned")]
-    fn load(class: &Bound<'_, PyType>, path: PathBuf) -> PyResult<Py<PyAny>> {
-        let index = class.py().detach(|| VectorIndex::load(&path)).map_err(CoreError)?;
-        Ok(Bound::new(class.py(), Self(index))?.into_any().unbind())
     }
 
     #[expect(clippy::needless_pass_by_value, reason = "extracted arguments are owned")]
@@ -146,8 +148,9 @@ impl PyVectorIndex {
         py: Python<'py>,
         first_id: u64,
         end: u64,
+        count: usize,
     ) -> PyResult<(Bound<'py, PyAny>, Bound<'py, PyAny>)> {
-        let (ids, values) = py.detach(|| self.0.vectors(first_id, end));
+        let (ids, values) = py.detach(|| self.0.vectors(first_id, end, count));
         let shape = (ids.len(), self.0.dim());
         Ok((
             numpy(py, "uint64", &ids.iter().flat_map(|id| id.to_ne_bytes()).collect::<Vec<_>>())?,

@@ -81,12 +81,13 @@ impl VectorIndex {
         let mut record = Vec::new();
         snapshot.each(0, |id, rows, slot| {
             // The tail may have grown since `next_id` was read.
-            if id < next_id && done.is_ok() {
+            if id < next_id {
                 record.clear();
                 record.extend_from_slice(&id.to_le_bytes());
                 rows.write(self.dim, slot, &mut record);
                 done = put(&record);
             }
+            done.is_ok()
         });
         done
     }

@@ -227,14 +227,15 @@ impl VectorIndex {
         Ok(ids.iter().map(score).collect())
     }
 
-    /// The held ids from `first_id` up to but not including `end`, and their vectors, end to end.
-    pub fn vectors(&self, first_id: u64, end: u64) -> (Vec<u64>, Vec<f32>) {
+    /// The first `count` held ids from `first_id` up to but not including `end`, and their vectors, end to end.
+    pub fn vectors(&self, first_id: u64, end: u64, count: usize) -> (Vec<u64>, Vec<f32>) {
         let (mut ids, mut values) = (Vec::new(), Vec::new());
         self.snapshot.load().each(first_id, |id, rows, slot| {
-            if id < end {
+            if id < end && ids.len() < count {
                 ids.push(id);
                 values.extend_from_slice(&rows.decode(self.dim, slot));
             }
+            ids.len() < count
         });
         (ids, values)
     }

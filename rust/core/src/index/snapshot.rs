@@ -28,18 +28,23 @@ impl Snapshot {
         Some(look(&page.rows, slot))
     }
 
-    /// Looks at every held vector from an id on, in the order of ids.
-    pub(crate) fn each(&self, first_id: u64, mut look: impl FnMut(u64, &Rows, usize)) {
-        for page in self.segments.iter().filter(|segment| segment.last_id() >= first_id).flat_map(|s| &s.pages) {
+    /// Looks at every held vector from an id on, in the order of ids, while it is told to go on.
+    pub(crate) fn each(&self, first_id: u64, mut look: impl FnMut(u64, &Rows, usize) -> bool) {
+        let start = self.segments.partition_point(|segment| segment.last_id() < first_id);
+        for page in self.segments[start..].iter().flat_map(|segment| &segment.pages) {
             for slot in bits(page.live.bits()).filter(|slot| page.id(*slot) >= first_id) {
-                look(page.id(slot), &page.rows, slot);
+                if !look(page.id(slot), &page.rows, slot) {
+                    return;
+                }
             }
         }
         let Some(tail) = &self.tail else { return };
         for slot in bits(tail.live.bits()) {
             let id = tail.first_id() + slot as u64;
-            if let Some(row) = tail.row(slot).filter(|_| id >= first_id) {
-                look(id, row, 0);
+            if let Some(row) = tail.row(slot).filter(|_| id >= first_id)
+                && !look(id, row, 0)
+            {
+                return;
             }
         }
     }

@@ -24,6 +24,7 @@ impl VectorIndex {
             } else {
                 last = Some(id);
             }
+            true
         });
         if last == Some(u64::MAX) || last.is_some_and(|last| last >= writer.next_id()) {
             return Err("ids do not ascend, or a vector is not of norm 1".into());
