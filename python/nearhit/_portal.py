@@ -117,6 +117,9 @@ class PortalIterator(Generic[T]):
 
     The asynchronous iterator starts with the first `next`, runs at most 64 items ahead, and is closed with this one:
     by `close`, at the end of a `with` block, or when nobody holds it any more.
+
+    Attributes:
+        exhausted: Whether the consumer has had every item, and the end.
     """
 
     def __init__(self, portal: Portal, make: Callable[[], AsyncIterator[T]]) -> None:
@@ -124,6 +127,7 @@ class PortalIterator(Generic[T]):
         self._make = make
         self._channel: _Channel[T] | None = None
         self._finished = False
+        self.exhausted = False
 
     def __iter__(self) -> Self:
         return self
@@ -146,6 +150,7 @@ class PortalIterator(Generic[T]):
             return value  # type: ignore[no-any-return]  # the queue carries items and exceptions alike
         self._finished = True
         if value is None:
+            self.exhausted = True
             raise StopIteration
         raise value
 

@@ -54,10 +54,8 @@ class FunctionTier(Tier):
         super().__init__(name, model or str(getattr(fn, "__name__", type(fn).__name__)), **options)
         self._fn = fn
         called = fn if inspect.isroutine(fn) or inspect.isclass(fn) else type(fn).__call__
-        target = inspect.unwrap(fn)
-        self._is_async = any(
-            inspect.iscoroutinefunction(f) or inspect.isasyncgenfunction(f) for f in (fn, target, called)
-        )
+        # What only wraps a coroutine function may block, and runs in a thread; what it returns is awaited all the same.
+        self._is_async = any(inspect.iscoroutinefunction(f) or inspect.isasyncgenfunction(f) for f in (fn, called))
 
     async def _open(
         self, messages: Sequence[Message], params: Mapping[str, Any], watch: Stopwatch, slot: Slot, timeouts: Timeouts

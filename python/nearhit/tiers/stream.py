@@ -72,11 +72,15 @@ class AsyncTierStream:
             TierError: The stream has not ended, was closed early or failed: there is no whole answer.
         """
         if not self._ended:
-            raise TierError(
-                f"the answer of tier {self._tier.name!r} is not complete: take every piece of the stream first",
-                tier=self._tier.name,
-            )
+            raise self.incomplete()
         return self._collector.completion(tier=self._tier.name, model=self._tier.model, timings=self.timings)
+
+    def incomplete(self) -> TierError:
+        """Returns the error of asking for a whole answer too early."""
+        name = self._tier.name
+        return TierError(
+            f"the answer of tier {name!r} is not complete: take every piece of the stream first", tier=name
+        )
 
     async def _run(self) -> AsyncGenerator[Chunk, None]:
         tier, limits = self._tier, self._timeouts
@@ -185,4 +189,6 @@ class TierStream:
         Raises:
             TierError: The stream has not ended, was closed early or failed.
         """
+        if not self._pieces.exhausted:  # the stream below runs ahead of its consumer
+            raise self._stream.incomplete()
         return self._stream.completion()

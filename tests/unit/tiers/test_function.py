@@ -47,6 +47,16 @@ class AsyncCallable:
         return "".join(WORDS)
 
 
+@functools.wraps(coroutine)
+def blocking_wrapper(messages, **params):
+    return asyncio.run(coroutine(messages, **params))
+
+
+@functools.wraps(coroutine)
+def passing_wrapper(messages, **params):
+    return coroutine(messages, **params)
+
+
 KINDS = [
     text,
     coroutine,
@@ -55,6 +65,9 @@ KINDS = [
     Callable(),
     AsyncCallable(),
     functools.partial(coroutine, extra=1),
+    functools.partial(generator, extra=1),
+    blocking_wrapper,
+    passing_wrapper,
     lambda _: coroutine(None),
     lambda _: async_generator(None),
     lambda _: iter(WORDS),
