@@ -25,7 +25,7 @@ class Embedded(NamedTuple):
         vector: float32 of shape [dim].
         truncated: The text was longer than the embedder's window and was cut.
         tokenise: Seconds spent on tokenising.
-        forward: Seconds spent in the model; for an embedder that does not tell, all of them.
+        forward: Seconds of the embedder's call beyond that; for an embedder that does not tell, all of them.
     """
 
     vector: NDArray[np.float32]
@@ -59,7 +59,8 @@ def embed(embedder: Embedder, texts: Sequence[str]) -> list[Embedded]:
     elapsed = perf_counter() - started
     if isinstance(made, Embeddings):
         vectors, truncated = made.vectors, made.truncated
-        tokenise, forward = made.tokenise_seconds, made.forward_seconds
+        tokenise = min(made.tokenise_seconds, elapsed)
+        forward = elapsed - tokenise  # what an embedder does around its model is embedding too
     else:
         vectors, truncated, tokenise, forward = made, np.zeros(len(texts), dtype=np.bool_), 0.0, elapsed
     vectors = np.ascontiguousarray(vectors, dtype=np.float32)
