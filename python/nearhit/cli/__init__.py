@@ -13,8 +13,9 @@ To add a subcommand, write `nearhit/cli/NAME.py` with two functions, and give NA
         return 0
 
 A subcommand with subcommands of its own (`eval pairs`) adds them to its parser in `register` and tells them apart in
-`run`; a long one has a module of its own (`eval_pairs.py`) with the same two functions. Imports of anything heavy (numpy, ctranslate2, rich) belong inside `run`. Errors of `nearhit.Error` may simply be
-raised: `main` prints them as one line and turns them into the exit status.
+`run`; a long one has a module of its own (`eval_pairs.py`) with the same two functions. Imports of anything heavy
+(numpy, ctranslate2, rich) belong inside `run`. Errors of `nearhit.Error` may simply be raised: `main` prints them as
+one line and turns them into the exit status.
 
 Exit status: 0 success, 1 failure, 2 wrong usage or an unusable value, 130 interrupted, 141 the reader went away.
 """
