@@ -498,6 +498,10 @@ class PairVerifier:
     def embedder(self) -> str:
         """Name of the embedder whose vectors it knows; with others it goes by the texts and the similarity."""
 
+    @property
+    def dim(self) -> int:
+        """Length of the vectors it knows."""
+
     def judge_many(
         self,
         pairs: Sequence[tuple[str, str]],
@@ -518,3 +522,36 @@ class PairVerifier:
 
 def wait_for_detached() -> None:
     """Returns when no call of the cache is away from the GIL; to be called before a fork."""
+@final
+class VerifiedPolicy:
+    """Keeps wrong near hits below a share of all requests, learning from judged answers.
+
+    Args:
+        delta: Greatest share of wrong hits among all requests.
+        residual: Share of what would be served that is explored all the same, so that drift is seen.
+        seed: Of that choice.
+
+    Raises:
+        OptionError: `delta` or `residual` is out of range.
+
+    Example:
+        >>> policy = VerifiedPolicy(0.02)
+        >>> served, risk, limit = policy.decide(1, 0.5)
+        >>> served
+        False
+        >>> policy.learn(1, 0.5, right=True)
+    """
+
+    def __new__(cls, delta: float = 0.02, *, residual: float = 0.02, seed: int = 0) -> VerifiedPolicy: ...
+    def pass_(self) -> None:
+        """Counts a request without a candidate; it leaves its share of the budget to others."""
+
+    def decide(self, entry: int, confidence: float) -> tuple[bool, float, float]:
+        """Whether to serve the entry, its pessimistic risk of being wrong, and the greatest risk served at present."""
+
+    def learn(self, entry: int, confidence: float, right: bool) -> None:
+        """Learns whether the entry's answer was right for a request of this confidence."""
+
+    @property
+    def labels(self) -> int:
+        """Labels learned from."""

@@ -27,6 +27,8 @@ __all__ = ["Fitted", "Options", "Rows", "fit", "rarity_of", "rows_of"]
 BUCKETS = 16_384
 DIFFERENCE, PRODUCT = 8.0, 20.0
 """Factors that bring |a - b| and a * b of 384-wide unit vectors to the size of the other inputs."""
+RISING = frozenset({"similarity", "weighted_jaccard"})
+"""More of these never makes the trees less sure: what holds in other domains, too."""
 LIMIT = 4.0
 """Standardised features are cut off here, as in the core."""
 CONVERGED = 1e-9
@@ -181,6 +183,7 @@ def fit(rows: Rows, rarity: NDArray[np.uint8], options: Options = Options()) -> 
         subsample_freq=1,
         colsample_bytree=0.6,
         reg_lambda=2.0,
+        monotone_constraints=[int(name in RISING) for name in _core.pair_feature_names()],
         random_state=options.seed,
         deterministic=True,
         n_jobs=1,

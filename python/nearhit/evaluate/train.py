@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from nearhit._core import VectorIndex
 from nearhit.evaluate import fit as fitting
-from nearhit.evaluate.data import Pair, read_pairs, read_rows, read_stream, split_of
+from nearhit.evaluate.data import Pair, Request, read_pairs, read_rows, read_stream, split_of
 from nearhit.evaluate.metrics import auc, calibration_error, curve, reliability
 from nearhit.evaluate.vectors import embed_all
 
@@ -34,7 +35,14 @@ if TYPE_CHECKING:
 FIT, CALIBRATE = 0.7, 0.8
 """Where the numbers of `split_of` are cut."""
 PRECISION = 0.9
-"""Precision on the calibration rows of QQP that the shipped threshold is chosen for."""
+THRESHOLD_FROM = "pairs_qqp"
+"""The shipped threshold is the lowest with this precision on the calibration rows of this source."""
+
+
+STREAM = "stream_qqp"
+"""Read as pairs: each request with what a cache would find near it, right if of one class. Crafted pairs alone say
+nothing of how rarely a neighbour is a duplicate."""
+NEAR, NEIGHBOURS = 0.6, 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +65,7 @@ SOURCES = (
     Source("pairs_parade", 0.2, 0.2),
     Source("pairs_stsb", 0.2, 0.3),
     Source("pairs_gptcache_mock", 0.0, 0.3),
+    Source(STREAM, 0.3, 0.3),
 )
 
 
@@ -69,11 +78,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     from nearhit import embed  # noqa: PLC0415 - loads ctranslate2
 
-    pairs = {source.name: read_pairs(_file(args.data, source.name)) for source in SOURCES}
-    splits = _splits(pairs, args.data)
+    pairs = {source.name: read_pairs(_file(args.data, source.name)) for source in SOURCES if source.name != STREAM}
+    stream = read_stream(_file(args.data, STREAM))
+    splits, of_prompt = _splits(pairs, stream)
     queries = [str(row["q"]) for row in read_rows(_file(args.data, "queries_web"))]
     texts = [text for rows in pairs.values() for pair in rows for text in (pair.a, pair.b)]
+    texts += [request.prompt for request in stream]
     vectors = embed_all(texts, embed.load(), store=args.vectors, advance=_advance)
+    pairs[STREAM], splits[STREAM] = near_pairs(stream, of_prompt, vectors)
     report = train(pairs, splits, queries, vectors, args.out)
     json.dump(report, sys.stdout, indent=2)
     sys.stdout.write("\n")
@@ -111,9 +123,9 @@ def train(
     held = part(FIT, CALIBRATE)
     trees, network = first.outputs(held)
     calibration = fitting.calibrate(trees, network, held.labels, held.weights)
-    qqp = rows["pairs_qqp"].take((splits["pairs_qqp"] >= FIT) & (splits["pairs_qqp"] < CALIBRATE))
-    confidence = _confidence(calibration, *first.outputs(qqp))
-    threshold = curve(qqp.labels, confidence).threshold_at(PRECISION) or 1.0
+    chosen = rows[THRESHOLD_FROM].take(part_of(splits[THRESHOLD_FROM]) == 1)
+    confidence = _confidence(calibration, *first.outputs(chosen))
+    threshold = curve(chosen.labels, confidence).threshold_at(PRECISION) or 1.0
     final = fitting.fit(part(0.0, CALIBRATE), rarity, options)
     name = vectors.embedder.split("@")[0]
     file = fitting.assemble(
@@ -163,15 +175,49 @@ def _stack(parts: list[fitting.Rows]) -> fitting.Rows:
     return fitting.Rows(**stacked, **words)
 
 
-def _splits(pairs: dict[str, list[Pair]], data: Path) -> dict[str, NDArray[np.float64]]:
-    """One number a row. Prompts of one class of the stream stay together: the stream can be reported on, too."""
+def _splits(
+    pairs: dict[str, list[Pair]], stream: list[Request]
+) -> tuple[dict[str, NDArray[np.float64]], NDArray[np.float64]]:
+    """One number for each pair of each source, and for each request; prompts of one class stay together."""
     classes: dict[str, list[str]] = {}
-    for request in read_stream(_file(data, "stream_qqp")):
+    for request in stream:
         classes.setdefault(request.answer, []).append(request.prompt)
     groups = [[pair.a, pair.b] for rows in pairs.values() for pair in rows]
     numbers = np.array(split_of([*groups, *classes.values()]))
     ends = np.cumsum([len(rows) for rows in pairs.values()])
-    return dict(zip(pairs, np.split(numbers[: ends[-1]], ends[:-1]), strict=True))
+    of_class = dict(zip(classes, numbers[ends[-1] :], strict=True))
+    of_pairs = dict(zip(pairs, np.split(numbers[: ends[-1]], ends[:-1]), strict=True))
+    return of_pairs, np.array([of_class[request.answer] for request in stream])
+
+
+def part_of(numbers: NDArray[np.float64]) -> NDArray[np.int64]:
+    """0 for what is fitted on, 1 for what is calibrated on, 2 for what is only reported on."""
+    return np.asarray((numbers >= FIT).astype(np.int64) + (numbers >= CALIBRATE))
+
+
+def near_pairs(
+    stream: list[Request], numbers: NDArray[np.float64], vectors: VectorTable
+) -> tuple[list[Pair], NDArray[np.float64]]:
+    """The pairs of near requests of one part of the split, each pair once."""
+    rows = vectors.of(request.prompt for request in stream)
+    parts = part_of(numbers)
+    pairs, splits = [], []
+    for part in range(3):
+        members = np.flatnonzero(parts == part)
+        index = VectorIndex(rows.shape[1])
+        index.add_many(rows[members])
+        ids, scores = index.search_many(rows[members], threshold=NEAR, k=NEIGHBOURS + 1)
+        found = {
+            (min(i, int(j)), max(i, int(j)))
+            for i, (near, close) in enumerate(zip(ids, scores, strict=True))
+            for j in near[close >= NEAR]
+            if j not in (i, -1)
+        }
+        for i, j in sorted(found):
+            a, b = stream[members[i]], stream[members[j]]
+            pairs.append(Pair(a.prompt, b.prompt, int(a.answer == b.answer)))
+            splits.append(numbers[members[i]])
+    return pairs, np.array(splits)
 
 
 def _file(folder: Path, name: str) -> Path:

@@ -31,7 +31,9 @@ mod _core {
     #[pymodule_export]
     use super::text::{CanonicalRequest, canonical, guard, guard_many};
     #[pymodule_export]
-    use super::verify::{PairVerifier, checksum, pair_feature_names, pair_features, pair_words, word_buckets};
+    use super::verify::{
+        PairVerifier, VerifiedPolicy, checksum, pair_feature_names, pair_features, pair_words, word_buckets,
+    };
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {

@@ -5,11 +5,13 @@ use crate::vectors;
 use nearhit_core::text::guards::{Alignment, Analysis, compare};
 use nearhit_core::verify::features::{COUNT, NAMES, features, words};
 use nearhit_core::verify::model::Model;
+use nearhit_core::verify::verified::{Offset, Verified};
 use nearhit_core::verify::weights::WordWeights;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
+use std::collections::HashMap;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Names of the pair features, in their order.
 #[pyfunction]
@@ -82,6 +84,12 @@ impl PairVerifier {
         self.0.threshold()
     }
 
+    /// Length of the vectors it knows.
+    #[getter]
+    fn dim(&self) -> usize {
+        self.0.dim()
+    }
+
     /// Name of the embedder whose vectors it knows.
     #[getter]
     fn embedder(&self) -> &str {
@@ -114,4 +122,45 @@ impl PairVerifier {
 #[pyfunction]
 pub(crate) fn checksum<'py>(py: Python<'py>, body: &[u8]) -> Bound<'py, PyBytes> {
     PyBytes::new(py, &nearhit_core::verify::model::checksum(body))
+}
+
+/// The verified policy with the entries it has met; see `_core.pyi`.
+#[pyclass(frozen, module = "nearhit._core", name = "VerifiedPolicy")]
+pub(crate) struct VerifiedPolicy(Mutex<(Verified, HashMap<u64, Offset>)>);
+
+impl VerifiedPolicy {
+    fn state(&self) -> MutexGuard<'_, (Verified, HashMap<u64, Offset>)> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[pymethods]
+impl VerifiedPolicy {
+    #[new]
+    #[pyo3(signature = (delta = 0.02, *, residual = 0.02, seed = 0))]
+    fn new(delta: f64, residual: f64, seed: u64) -> PyResult<Self> {
+        let policy = Verified::new(delta, residual, seed).map_err(CoreError)?;
+        Ok(Self(Mutex::new((policy, HashMap::new()))))
+    }
+
+    #[pyo3(name = "pass_")]
+    fn pass(&self) {
+        self.state().0.pass();
+    }
+
+    fn decide(&self, entry: u64, confidence: f64) -> (bool, f64, f64) {
+        let (policy, offsets) = &mut *self.state();
+        let choice = policy.decide(confidence, offsets.get(&entry).unwrap_or(&Offset::default()));
+        (choice.serve, choice.risk, choice.limit)
+    }
+
+    fn learn(&self, entry: u64, confidence: f64, right: bool) {
+        let (policy, offsets) = &mut *self.state();
+        policy.learn(confidence, offsets.entry(entry).or_default(), right);
+    }
+
+    #[getter]
+    fn labels(&self) -> u64 {
+        self.state().0.labels()
+    }
 }

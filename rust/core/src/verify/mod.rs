@@ -2,6 +2,7 @@
 
 pub mod features;
 pub mod model;
+pub mod verified;
 pub mod weights;
 
 use crate::text::guards::{self, Alignment, Analysis, Reason};
