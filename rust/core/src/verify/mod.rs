@@ -5,12 +5,23 @@ pub mod model;
 pub mod verified;
 pub mod weights;
 
-use crate::text::guards::{self, Alignment, Analysis, Reason};
+use crate::text::guards::{self, Alignment, Analysis, Guard, Reason};
 use crate::{Error, Result};
 use model::Model;
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
+
+/// Confidence at which a lone word put for another is taken for its synonym.
+const SYNONYM: f32 = 0.8;
+
+/// The reasons that stand at this confidence.
+fn standing(mut reasons: Vec<Reason>, confidence: f32) -> Vec<Reason> {
+    if confidence >= SYNONYM {
+        reasons.retain(|reason| reason.guard != Guard::Substitution);
+    }
+    reasons
+}
 
 /// How near hits are decided.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -25,6 +36,15 @@ pub enum Policy {
 }
 
 impl Policy {
+    /// Least similarity of a near hit under this policy, unless the caller names one. Where guards and verifier
+    /// judge every candidate, they may be shown more of them.
+    pub const fn threshold(self) -> f32 {
+        match self {
+            Self::Static => 0.9,
+            Self::Guarded | Self::Verified => 0.8,
+        }
+    }
+
     /// Its name in options and explanations.
     pub const fn name(self) -> &'static str {
         match self {
@@ -181,7 +201,8 @@ impl Judge {
         let verdict = guards::compare_aligned(&pair);
         let vectors = self.knows_vectors.then_some((query.vector, candidate.vector));
         let confidence = self.model.confidence(&pair, &verdict, similarity, vectors);
-        let accepted = verdict.accepted && confidence >= self.least;
-        Decision { accepted, confidence, required: self.least, reasons: verdict.reasons }
+        let reasons = standing(verdict.reasons, confidence);
+        let accepted = reasons.is_empty() && confidence >= self.least;
+        Decision { accepted, confidence, required: self.least, reasons }
     }
 }

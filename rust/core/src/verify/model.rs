@@ -165,7 +165,7 @@ impl Model {
         let verdict = compare_aligned(&pair);
         let (trees, network) = self.outputs(&features(&pair, &verdict, similarity, &self.weights), vectors);
         let confidence = self.calibrated((trees, network));
-        Assessment { trees, network, confidence, accepted: verdict.accepted }
+        Assessment { trees, network, confidence, accepted: super::standing(verdict.reasons, confidence).is_empty() }
     }
 
     fn calibrated(&self, (trees, network): (f32, Option<f32>)) -> f32 {

@@ -17,8 +17,8 @@ pub(crate) struct Entry {
     pub(crate) negator: bool,
     /// Closed class it belongs to, counted from 1; 0 for none.
     pub(crate) class: u8,
-    /// The class member as it is written: a stem alone would take "moving" for the format "mov".
-    pub(crate) alias: Box<str>,
+    /// The class member as it may be written: a stem alone would take "moving" for the format "mov".
+    pub(crate) aliases: Vec<Box<str>>,
     /// The one name of the class member, if this is another.
     pub(crate) canonical: Option<Box<str>>,
     /// The groups of opposites it stands in.
@@ -170,8 +170,11 @@ impl Lexicon {
                     }
                     let key = stemmed(alias);
                     let entry = self.words.entry(key.clone()).or_default();
+                    if entry.class != class {
+                        entry.aliases.clear();
+                    }
+                    entry.aliases.push(alias.into());
                     entry.class = class;
-                    entry.alias = alias.into();
                     entry.stop = false;
                     entry.canonical = canonical.clone().filter(|name| *name != key);
                 }
@@ -223,12 +226,13 @@ impl Lexicon {
 impl Entry {
     /// Whether a word with this entry's stem is the member of its class, in singular or plural.
     pub(super) fn names_member(&self, written: &str) -> bool {
-        let alias = self.alias.as_bytes();
         let written = written.as_bytes();
         self.class > 0
-            && written.len() >= alias.len()
-            && written[..alias.len()].eq_ignore_ascii_case(alias)
-            && matches!(&written[alias.len()..], b"" | b"s" | b"S" | b"es" | b"'s")
+            && self.aliases.iter().map(|alias| alias.as_bytes()).any(|alias| {
+                written.len() >= alias.len()
+                    && written[..alias.len()].eq_ignore_ascii_case(alias)
+                    && matches!(&written[alias.len()..], b"" | b"s" | b"S" | b"es" | b"'s")
+            })
     }
 }
 

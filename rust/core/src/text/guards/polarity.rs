@@ -37,6 +37,9 @@ pub(crate) fn negations(analysis: &Analysis<'_>, language: Option<Language>) -> 
 
 fn english(analysis: &Analysis<'_>, place: usize, token: &Token) -> bool {
     let written = analysis.written(token);
+    if prevents(analysis, place, token) {
+        return true;
+    }
     let contracted = written.len() > 3 && (written.ends_with("n't") || written.ends_with("n\u{2019}t"));
     if !contracted && !token.entry.is_some_and(|entry| entry.negator) {
         return false;
@@ -58,6 +61,17 @@ fn english(analysis: &Analysis<'_>, place: usize, token: &Token) -> bool {
         _ if contracted && token.initial && analysis.asks => !is(&PRONOUNS, &after),
         _ => true,
     }
+}
+
+/// "stop it from being cancelled": the verb turns what follows round.
+fn prevents(analysis: &Analysis<'_>, place: usize, token: &Token) -> bool {
+    if !["stop", "prevent", "kep", "keep"].contains(&analysis.key(token)) {
+        return false;
+    }
+    let word = |place: usize| analysis.tokens.get(place).map_or("", |token| analysis.written(token));
+    (place + 1..place + 7).any(|other| {
+        word(other).eq_ignore_ascii_case("from") && (other + 1..other + 3).any(|next| word(next).ends_with("ing"))
+    })
 }
 
 /// "nai" and "masen" in kana.

@@ -72,10 +72,23 @@ pub(crate) fn longest_reversal(order: &[(usize, usize)]) -> Vec<usize> {
 
 /// "X wrote Y" and "Y was written by X": the passive turns the words and keeps the sense.
 fn voice_changes(pair: &Alignment<'_, '_, '_>) -> bool {
-    let has_by = |analysis: &Analysis<'_>| {
-        analysis.tokens.iter().any(|token| token.stop && token.kind == Kind::Word && analysis.key(token) == "by")
-    };
-    has_by(pair.a) != has_by(pair.b)
+    passive(pair.a) != passive(pair.b)
+}
+
+/// "by", or a form of "be" shortly before a participle.
+fn passive(analysis: &Analysis<'_>) -> bool {
+    let tokens = &analysis.tokens;
+    tokens.iter().enumerate().any(|(place, token)| {
+        let written = analysis.written(token);
+        let be = token.stop
+            && ["is", "are", "was", "were", "be", "been", "being"].iter().any(|be| written.eq_ignore_ascii_case(be));
+        let participle = |other: &super::tokens::Token| {
+            let written = analysis.written(other);
+            !other.stop && written.len() > 4 && (written.ends_with("ed") || written.ends_with("en"))
+        };
+        token.kind == Kind::Word
+            && (token.stop && analysis.key(token) == "by" || be && tokens[place + 1..].iter().take(3).any(participle))
+    })
 }
 
 pub(super) fn judge(pair: &Alignment<'_, '_, '_>) -> Option<Reason> {

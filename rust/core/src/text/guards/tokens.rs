@@ -10,6 +10,8 @@ use std::ops::Range;
 
 /// Longest quotation that is looked at, in bytes; what is longer is running text.
 const MAX_QUOTE: usize = 200;
+/// Verbs that with "on" and "off" mean enable and disable.
+const SWITCHES: [&str; 4] = ["turn", "switch", "toggl", "power"];
 /// Longest chunk that is looked at as a URL, path or identifier; a longer one is cut there.
 const MAX_LITERAL: usize = 256;
 /// Endings that make "name.ending" a file, a module or a domain rather than two sentences.
@@ -77,6 +79,7 @@ impl<'a> Analysis<'a> {
         };
         Scanner { analysis: &mut analysis, text, position: 0, initial: true, unclosed_tick: false }.run();
         numbers::finish(&mut analysis);
+        analysis.join_particles();
         analysis
     }
 
@@ -321,6 +324,30 @@ impl Scanner<'_, '_> {
 }
 
 impl Analysis<'_> {
+    /// "turn it off" is "disable it", so that it meets "disable", and its opposite.
+    fn join_particles(&mut self) {
+        for place in 0..self.tokens.len() {
+            if self.tokens[place].kind != Kind::Word || !SWITCHES.contains(&self.key(&self.tokens[place])) {
+                continue;
+            }
+            let reach = (place + 1)..self.tokens.len().min(place + 5);
+            let found = reach.into_iter().find_map(|other| match self.key(&self.tokens[other]) {
+                "on" => Some((other, "enabl")),
+                "off" => Some((other, "disabl")),
+                _ => None,
+            });
+            let Some((particle, meaning)) = found else { continue };
+            let start = self.keys.len();
+            self.keys.push_str(meaning);
+            let token = &mut self.tokens[place];
+            token.key = start..start + meaning.len();
+            token.entry = lexicon().word(meaning);
+            let particle = &mut self.tokens[particle];
+            particle.stop = true;
+            particle.entry = None;
+        }
+    }
+
     /// Gives the last token another span and key.
     fn rename(&mut self, span: Range<usize>, name: &str) {
         let Some(token) = self.tokens.last_mut() else { return };
