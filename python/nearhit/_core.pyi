@@ -375,7 +375,7 @@ class CacheCore:
     def __new__(
         cls,
         *,
-        threshold: float,
+        threshold: float | None,
         policy: str,
         max_entries: int | None,
         max_bytes: int | None,
@@ -409,7 +409,7 @@ class CacheCore:
         """The `k` nearest entries of the request's scope, whatever their similarity."""
     def peek(self, request: Request) -> Hit | None:
         """The exact hit of a request, not counted as one."""
-    def peek_near(self, entry_id: str, similarity: float) -> Hit | None:
+    def peek_near(self, entry_id: str, similarity: float, confidence: float) -> Hit | None:
         """The entry with this id as a near hit of the similarity given, not counted as one."""
     def count_miss(self) -> None:
         """Counts a lookup that found nothing."""
@@ -502,6 +502,14 @@ class PairVerifier:
     def dim(self) -> int:
         """Length of the vectors it knows."""
 
+    def recalibrated(self, calibration: Sequence[float], threshold: float) -> bytes:
+        """The content of this verifier's file with another calibration and threshold.
+
+        Args:
+            calibration: Weights of the log odds by trees and by network, and bias; weight of the trees alone, and bias.
+            threshold: Least confidence at which a near hit is served.
+        """
+
     def judge_many(
         self,
         pairs: Sequence[tuple[str, str]],
@@ -522,6 +530,7 @@ class PairVerifier:
 
 def wait_for_detached() -> None:
     """Returns when no call of the cache is away from the GIL; to be called before a fork."""
+
 @final
 class VerifiedPolicy:
     """Keeps wrong near hits below a share of all requests, learning from judged answers.

@@ -41,7 +41,7 @@ class CacheBase:
         self,
         embedder: Embedder | None = None,
         *,
-        threshold: float = 0.9,
+        threshold: float | None = None,
         policy: Policy = "guarded",
         max_entries: int | None = None,
         max_bytes: int | str | None = "1GiB",
@@ -127,7 +127,11 @@ class CacheBase:
         hit = exact
         if hit is None:
             accepted = next((one for one in candidates if one.accepted), None)
-            hit = None if accepted is None else self._core.peek_near(accepted.entry_id, accepted.similarity)
+            hit = (
+                None
+                if accepted is None
+                else self._core.peek_near(accepted.entry_id, accepted.similarity, accepted.confidence)
+            )
         reason = _reason(request, exact, candidates, truncated=truncated, has_vector=vector is not None)
         return Explanation(request.text, hit, candidates, least, reason)
 

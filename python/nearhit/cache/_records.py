@@ -22,6 +22,7 @@ class Candidate:
         entry_id: The entry.
         prompt: The text it answers.
         similarity: Cosine of the two prompts.
+        confidence: Probability that its answer fits; the similarity under a policy that estimates none.
         accepted: Whether it may answer.
         reasons: Why not, in words; empty if it may.
         response: Its answer.
@@ -31,6 +32,7 @@ class Candidate:
     entry_id: str
     prompt: str
     similarity: float
+    confidence: float
     reasons: tuple[str, ...]
     response: Any
     age: float

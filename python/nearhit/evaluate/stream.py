@@ -125,12 +125,11 @@ def neighbourhood(
         together = [(texts[i], texts[j]) for i, j in zip(left[part], right[part], strict=True)]
         parts.append(judge(verifier, together, rows[left[part]], rows[right[part]]))
         advance(min(start + STEP, len(left)), len(left))
+    nothing = np.zeros(0)
     judged = Judged(
-        *(
-            np.concatenate([getattr(part, name) for part in parts] or [np.zeros(0)])
-            for name in ("similarity", "confidence")
-        ),
-        np.concatenate([part.accepted for part in parts] or [np.zeros(0, np.bool_)]),
+        np.concatenate([part.similarity for part in parts] or [nothing]),
+        np.concatenate([part.confidence for part in parts] or [nothing]),
+        np.concatenate([part.accepted for part in parts] or [nothing.astype(np.bool_)]),
     )
     return Neighbourhood(near, pair, judged, answers[left] == answers[right], first, answers)
 

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 FIT, CALIBRATE = 0.7, 0.8
 """Where the numbers of `split_of` are cut."""
-PRECISION = 0.88
+PRECISION = 0.85
 THRESHOLD_FROM = "pairs_qqp"
 """The shipped threshold is the lowest with this precision on the calibration rows of this source."""
 
@@ -84,7 +84,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     queries = [str(row["q"]) for row in read_rows(_file(args.data, "queries_web"))]
     texts = [text for rows in pairs.values() for pair in rows for text in (pair.a, pair.b)]
     texts += [request.prompt for request in stream]
-    vectors = embed_all(texts, embed.load(), store=args.vectors, advance=_advance)
+    vectors = embed_all(texts, embed.load(engine="ctranslate2"), store=args.vectors, advance=_advance)
     pairs[STREAM], splits[STREAM] = near_pairs(stream, of_prompt, vectors)
     report = train(pairs, splits, queries, vectors, args.out)
     json.dump(report, sys.stdout, indent=2)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["Calibration", "Network", "Tree", "VerifierFile", "Words"]
+__all__ = ["Calibration", "Network", "Tree", "VerifierFile", "Words", "write_bytes"]
 
 _MAGIC = b"NHVERIF1"
 
@@ -136,12 +136,21 @@ class VerifierFile:
         Raises:
             StorageError: It cannot be written.
         """
-        partial = path.with_name(path.name + ".part")
-        try:
-            partial.write_bytes(self.to_bytes())
-            partial.replace(path)
-        except OSError as error:
-            raise StorageError(f"{path}: {error.strerror or error}") from error
+        write_bytes(path, self.to_bytes())
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Writes a file in one step.
+
+    Raises:
+        StorageError: It cannot be written.
+    """
+    partial = path.with_name(path.name + ".part")
+    try:
+        partial.write_bytes(content)
+        partial.replace(path)
+    except OSError as error:
+        raise StorageError(f"{path}: {error.strerror or error}") from error
 
 
 def _floats(values: NDArray[np.float64] | list[float]) -> bytes:

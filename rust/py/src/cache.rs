@@ -107,11 +107,12 @@ pub(crate) struct PyHit {
     entry: Arc<Entry>,
     kind: Kind,
     similarity: f32,
+    confidence: Option<f32>,
 }
 
 impl From<Hit> for PyHit {
     fn from(hit: Hit) -> Self {
-        Self { entry: hit.entry, kind: hit.kind, similarity: hit.similarity }
+        Self { entry: hit.entry, kind: hit.kind, similarity: hit.similarity, confidence: hit.confidence }
     }
 }
 
@@ -138,7 +139,7 @@ impl PyHit {
     /// No verifier has looked at a near hit yet, so only an exact one is certain.
     #[getter]
     fn confidence(&self) -> Option<f64> {
-        (self.kind == Kind::Exact).then_some(1.0)
+        self.confidence.map(f64::from)
     }
 
     #[getter]
@@ -214,7 +215,7 @@ impl PyCache {
     #[expect(clippy::too_many_arguments, reason = "keyword arguments of the Python class")]
     fn new(
         py: Python<'_>,
-        threshold: f64,
+        threshold: Option<f64>,
         policy: &str,
         max_entries: Option<usize>,
         max_bytes: Option<usize>,
@@ -224,10 +225,11 @@ impl PyCache {
         path: Option<PathBuf>,
         durability: &str,
     ) -> PyResult<Self> {
+        let policy: Policy = policy.parse().map_err(CoreError)?;
         let options = Options {
-            threshold: as_threshold(threshold)?,
+            threshold: threshold.map_or(Ok(policy.threshold()), as_threshold)?,
             space: embedder.map(|(id, dim)| Space::of(&id, dim)),
-            policy: Policy::parse(policy).map_err(CoreError)?,
+            policy,
             max_entries,
             max_bytes,
             scope_bytes,
@@ -294,7 +296,10 @@ impl PyCache {
         scope: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyAny>> {
         with_request(prompt, scope, |request, caller| match self.core.lookup_exact(request.fingerprint) {
-            Some(entry) => Ok(Bound::new(py, PyHit { entry, kind: Kind::Exact, similarity: 1.0 })?.into_any()),
+            Some(entry) => {
+                Ok(Bound::new(py, PyHit { entry, kind: Kind::Exact, similarity: 1.0, confidence: Some(1.0) })?
+                    .into_any())
+            }
             None => Ok(Bound::new(py, own(request, caller)?)?.into_any()),
         })
     }
@@ -342,13 +347,13 @@ impl PyCache {
     /// The exact hit of a request, not counted as one.
     fn peek(&self, request: &Bound<'_, PyRequest>) -> Option<PyHit> {
         let entry = self.core.peek(request.get().fingerprint)?;
-        Some(PyHit { entry, kind: Kind::Exact, similarity: 1.0 })
+        Some(PyHit { entry, kind: Kind::Exact, similarity: 1.0, confidence: Some(1.0) })
     }
 
     /// The entry with this id as a near hit of the similarity given, not counted as one.
-    fn peek_near(&self, entry_id: &str, similarity: f32) -> PyResult<Option<PyHit>> {
+    fn peek_near(&self, entry_id: &str, similarity: f32, confidence: f32) -> PyResult<Option<PyHit>> {
         let entry = self.core.peek(fingerprint(entry_id)?);
-        Ok(entry.map(|entry| PyHit { entry, kind: Kind::Near, similarity }))
+        Ok(entry.map(|entry| PyHit { entry, kind: Kind::Near, similarity, confidence: Some(confidence) }))
     }
 
     /// Counts a lookup that found nothing.
@@ -538,6 +543,7 @@ fn describe<'py>(py: Python<'py>, candidate: &Candidate) -> PyResult<Bound<'py, 
     fields.set_item("entry_id", entry.id().to_string())?;
     fields.set_item("prompt", entry.text())?;
     fields.set_item("similarity", f64::from(candidate.similarity))?;
+    fields.set_item("confidence", f64::from(candidate.confidence))?;
     fields.set_item("reasons", &candidate.reasons)?;
     fields.set_item("response", response(py, entry.payload())?)?;
     fields.set_item("age", seconds_between(entry.created(), Clock::System.now()))?;

@@ -96,6 +96,16 @@ impl PairVerifier {
         self.0.embedder()
     }
 
+    /// The content of this verifier's file with another calibration and threshold.
+    fn recalibrated<'py>(
+        &self,
+        py: Python<'py>,
+        calibration: [f32; 5],
+        threshold: f32,
+    ) -> PyResult<Bound<'py, PyBytes>> {
+        Ok(PyBytes::new(py, &self.0.recalibrated(calibration, threshold).map_err(CoreError)?))
+    }
+
     /// For each pair: log odds by trees and network, confidence, and whether the guards accept.
     #[pyo3(signature = (pairs, similarities, vectors = None))]
     fn judge_many(

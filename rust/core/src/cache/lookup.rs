@@ -3,13 +3,13 @@
 use super::clock::NEVER;
 use super::counters::Event;
 use super::entry::Entry;
-use super::options::{Policy, threshold};
+use super::options::threshold;
 use super::partition::PartitionKey;
-use super::{Cache, NearKey};
+use super::{Cache, NearKey, Policy};
 use crate::Result;
 use crate::index::Neighbour;
 use crate::text::canonical::{Fingerprint, ScopeId};
-use crate::text::guards::{self, Analysis};
+use crate::verify;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -35,6 +35,8 @@ pub struct Hit {
     pub kind: Kind,
     /// Cosine of the two prompts; 1 for an exact hit.
     pub similarity: f32,
+    /// Probability that the answer fits, where the policy estimates one; 1 for an exact hit.
+    pub confidence: Option<f32>,
 }
 
 /// A question to the near tier.
@@ -57,6 +59,8 @@ pub struct Candidate {
     pub entry: Arc<Entry>,
     /// Cosine of the two prompts.
     pub similarity: f32,
+    /// Probability that the entry's answer fits; the similarity where the policy estimates none.
+    pub confidence: f32,
     /// Why it may not answer; empty if it may.
     pub reasons: Vec<String>,
 }
@@ -105,13 +109,15 @@ impl Cache {
         let (partition, neighbours) = self.neighbours(query, least, CANDIDATES)?;
         let searched = Instant::now();
         let mut near = Near { search: searched - started, ..Near::default() };
-        let text = Analysis::new(query.text);
+        let text = verify::Query::new(query.text, query.vector);
         for neighbour in neighbours {
             let Some(candidate) = self.candidate(&text, partition, neighbour, least) else { continue };
             if candidate.reasons.is_empty() {
                 candidate.entry.touch(self.options.clock.now());
                 candidate.entry.tenant.near_hits.fetch_add(1, Ordering::Relaxed);
-                near.hit = Some(Hit { entry: candidate.entry, kind: Kind::Near, similarity: candidate.similarity });
+                let confidence = (self.options.policy != Policy::Static).then_some(candidate.confidence);
+                let similarity = candidate.similarity;
+                near.hit = Some(Hit { entry: candidate.entry, kind: Kind::Near, similarity, confidence });
                 break;
             }
             near.near_miss.get_or_insert(candidate);
@@ -129,7 +135,7 @@ impl Cache {
     pub fn candidates(&self, query: &NearQuery<'_>, k: usize) -> Result<Vec<Candidate>> {
         let least = self.effective_threshold(query.threshold)?;
         let (partition, neighbours) = self.neighbours(query, -1.0, k)?;
-        let text = Analysis::new(query.text);
+        let text = verify::Query::new(query.text, query.vector);
         Ok(neighbours.into_iter().filter_map(|found| self.candidate(&text, partition, found, least)).collect())
     }
 
@@ -160,27 +166,26 @@ impl Cache {
 
     /// The live entry behind a neighbour, confirmed by the exact map: an index may still know a vector whose
     /// entry has just gone or been replaced.
-    fn candidate(&self, query: &Analysis<'_>, partition: u64, found: Neighbour, least: f32) -> Option<Candidate> {
+    fn candidate(&self, query: &verify::Query<'_>, partition: u64, found: Neighbour, least: f32) -> Option<Candidate> {
         let guard = self.entries.guard();
         let entry = self.vectors.get(&NearKey { partition, vector: found.id }, &guard)?;
         let current = self.entries.get(&entry.fingerprint, &guard)?;
         if !Arc::ptr_eq(entry, current) || !self.live(entry) {
             return None;
         }
-        let reasons = self.judge(query, entry, found.similarity, least);
-        Some(Candidate { entry: Arc::clone(entry), similarity: found.similarity, reasons })
+        let (confidence, reasons) = self.judge(query, entry, found.similarity, least);
+        Some(Candidate { entry: Arc::clone(entry), similarity: found.similarity, confidence, reasons })
     }
 
-    fn judge(&self, query: &Analysis<'_>, entry: &Entry, similarity: f32, least: f32) -> Vec<String> {
-        let mut reasons = Vec::new();
+    fn judge(&self, query: &verify::Query<'_>, entry: &Entry, similarity: f32, least: f32) -> (f32, Vec<String>) {
+        // The index keeps its vectors to itself; the verifier goes by the texts and the similarity.
+        let candidate = verify::Candidate { text: entry.text().unwrap_or_default(), vector: &[], similarity };
+        let decision = self.judge.judge(query, candidate);
+        let mut reasons = decision.refusals();
         if similarity < least {
-            reasons.push(format!("similarity {similarity:.4} is below the threshold {least:.4}"));
+            reasons.insert(0, format!("similarity {similarity:.4} is below the threshold {least:.4}"));
         }
-        if self.options.policy == Policy::Guarded {
-            let verdict = guards::compare(query, &Analysis::new(entry.text().unwrap_or_default()));
-            reasons.extend(verdict.reasons.iter().map(ToString::to_string));
-        }
-        reasons
+        (decision.confidence, reasons)
     }
 
     /// Whether an entry may still be served.

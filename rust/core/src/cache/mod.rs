@@ -40,12 +40,13 @@ mod tenant;
 #[cfg(test)]
 mod tests;
 
+pub use crate::verify::Policy;
 pub use clock::{Clock, Millis, NEVER};
 pub use durable::Opened;
 pub use entry::{Entry, Meta};
 pub use json::to_json;
 pub use lookup::{Candidate, Hit, Kind, Near, NearQuery};
-pub use options::{Options, Policy};
+pub use options::Options;
 pub use payload::{Form, Payload};
 pub use space::Space;
 pub use stats::{Bytes, Stats, TenantStats};
@@ -55,6 +56,7 @@ pub use tenant::Tenant;
 use crate::Result;
 use crate::persist::Journal;
 use crate::text::canonical::Fingerprint;
+use crate::verify::Judge;
 use counters::Counters;
 use ledger::Ledger;
 use map::{Map, Maps};
@@ -73,6 +75,8 @@ struct NearKey {
 #[derive(Debug)]
 pub struct Cache {
     options: Options,
+    /// Decides about candidates that are near enough.
+    judge: Judge,
     entries: Map<Fingerprint, Arc<Entry>>,
     vectors: Map<NearKey, Arc<Entry>>,
     partitions: Map<PartitionKey, Arc<Partition>>,
@@ -93,8 +97,10 @@ impl Cache {
         options.check()?;
         let space = options.space.map_or_else(OnceLock::new, OnceLock::from);
         let maps = Maps::new();
+        let judge = Judge::new(options.policy);
         Ok(Self {
             options,
+            judge,
             entries: maps.map(),
             vectors: maps.map(),
             partitions: maps.map(),

@@ -2,33 +2,9 @@
 
 use super::clock::Clock;
 use super::space::Space;
+use crate::verify::Policy;
 use crate::{Error, Result};
 use std::time::Duration;
-
-/// Decides whether a candidate that is near enough may answer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Policy {
-    /// The similarity threshold alone.
-    Static,
-    /// The threshold and the lexical guards.
-    #[default]
-    Guarded,
-}
-
-impl Policy {
-    /// The policy of this name.
-    pub fn parse(name: &str) -> Result<Self> {
-        match name {
-            "static" => Ok(Self::Static),
-            "guarded" => Ok(Self::Guarded),
-            _ => Err(Error::InvalidOption {
-                name: "policy",
-                value: name.into(),
-                expected: "\"static\" or \"guarded\"".into(),
-            }),
-        }
-    }
-}
 
 /// Bounds and defaults of a cache.
 #[derive(Debug)]
@@ -54,7 +30,7 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Self {
         Self {
-            threshold: 0.9,
+            threshold: Policy::default().threshold(),
             space: None,
             policy: Policy::default(),
             max_entries: None,

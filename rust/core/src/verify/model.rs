@@ -29,6 +29,8 @@ static SHIPPED: LazyLock<Arc<Model>> = LazyLock::new(|| {
 /// A fitted verifier.
 #[derive(Debug, Clone)]
 pub struct Model {
+    /// The file it was read from, which [`Self::recalibrated`] writes again.
+    file: Box<[u8]>,
     embedder: String,
     dim: usize,
     weights: WordWeights,
@@ -110,6 +112,7 @@ impl Model {
     /// A model that knows nothing: every pair has even odds, so none reaches a threshold.
     fn untrained() -> Self {
         Self {
+            file: Box::default(),
             embedder: String::new(),
             dim: 0,
             weights: WordWeights::flat(),
@@ -128,6 +131,29 @@ impl Model {
     /// Name of the embedder whose vectors the network knows.
     pub fn embedder(&self) -> &str {
         &self.embedder
+    }
+
+    /// The file of this verifier with another calibration (weights of trees and network, bias; weight of the trees
+    /// alone, bias) and another threshold.
+    pub fn recalibrated(&self, calibration: [f32; 5], threshold: f32) -> Result<Vec<u8>> {
+        let numbers = [[threshold].as_slice(), calibration.as_slice()].concat();
+        if let Some(wrong) = numbers.iter().find(|number| !number.is_finite()) {
+            return Err(Error::InvalidOption {
+                name: "calibration",
+                value: wrong.to_string(),
+                expected: "finite numbers".into(),
+            });
+        }
+        let start = MAGIC.len() + 2 + self.embedder.len() + 8;
+        let bytes: Vec<u8> = numbers.iter().flat_map(|number| number.to_le_bytes()).collect();
+        let mut body = self.file[..self.file.len().saturating_sub(16)].to_vec();
+        match body.get_mut(start..start + bytes.len()) {
+            Some(place) => place.copy_from_slice(&bytes),
+            None => return Err(Error::Corrupt { path: "verifier".into(), reason: "holds no calibration".into() }),
+        }
+        let sum = checksum(&body);
+        body.extend(sum);
+        Ok(body)
     }
 
     /// Length of the vectors the network knows.
@@ -265,7 +291,16 @@ fn read(bytes: &[u8]) -> Option<Model> {
     let weights = WordWeights::new(&rarity, only, both)?;
     let trees = (0..trees).map(|_| read_tree(&mut reader)).collect::<Option<Vec<_>>>()?;
     let network = read_network(&mut reader, dim, hidden)?;
-    reader.0.is_empty().then_some(Model { embedder, dim, weights, trees, network, calibration, threshold })
+    reader.0.is_empty().then_some(Model {
+        file: bytes.into(),
+        embedder,
+        dim,
+        weights,
+        trees,
+        network,
+        calibration,
+        threshold,
+    })
 }
 
 /// Children point forward only, so that every walk ends.
