@@ -35,7 +35,8 @@ def test_near_hit_needs_the_threshold(cache: Cache) -> None:
     assert hit is not None
     assert hit.kind == "near"
     assert 0.85 <= hit.similarity < 1
-    assert hit.confidence is None
+    assert hit.confidence is not None
+    assert 0.5 < hit.confidence < 1
     assert cache.lookup(NEARLY, threshold=1.0) is None
     assert cache.lookup("What is the weather like in Lisbon today?") is None
 

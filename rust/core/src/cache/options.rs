@@ -45,6 +45,14 @@ impl Default for Options {
 impl Options {
     pub(super) fn check(&self) -> Result<()> {
         threshold(self.threshold)?;
+        if self.policy == Policy::Verified {
+            // Its labels need a judge beside the cache; `nearhit eval stream` replays it with labels of its own.
+            return Err(Error::InvalidOption {
+                name: "policy",
+                value: self.policy.name().into(),
+                expected: "\"static\" or \"guarded\" in a cache of this version".into(),
+            });
+        }
         for (name, bound) in
             [("max_entries", self.max_entries), ("max_bytes", self.max_bytes), ("scope_bytes", self.scope_bytes)]
         {
