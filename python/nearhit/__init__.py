@@ -43,6 +43,7 @@ from nearhit._errors import (
 from nearhit._index import VectorIndex
 
 if TYPE_CHECKING:
+    from nearhit import cache, embed, models, router, tiers, trace
     from nearhit._core import Hit
     from nearhit.cache import AsyncCache, Cache
     from nearhit.router import AsyncRouter, Decision, Router, TierProfile
@@ -96,6 +97,12 @@ __all__ = [
     "VectorIndex",
     "ZeroVectorError",
     "__version__",
+    "cache",
+    "embed",
+    "models",
+    "router",
+    "tiers",
+    "trace",
 ]
 
 _LAZY = {
@@ -114,15 +121,21 @@ _LAZY = {
 """Names whose modules take longer to load than `import nearhit` may; they load with their first use."""
 
 
+_LAZY_MODULES = frozenset({"cache", "embed", "models", "router", "tiers", "trace"})
+"""Modules that `import nearhit` makes reachable, so that `nearhit.embed.load()` works, and that load when used."""
+
+
 def __getattr__(name: str) -> object:
+    from importlib import import_module  # noqa: PLC0415 - only the first use of a lazy name needs it
+
+    if name in _LAZY_MODULES:
+        return import_module(f"nearhit.{name}")
     module = _LAZY.get(name)
     if module is None:
         raise AttributeError(f"module 'nearhit' has no attribute {name!r}")
-    from importlib import import_module  # noqa: PLC0415 - only the first use of a lazy name needs it
-
     value = globals()[name] = getattr(import_module(module), name)
     return value
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_LAZY})
+    return sorted({*globals(), *_LAZY, *_LAZY_MODULES})

@@ -53,6 +53,10 @@ def test_no_public_name_is_left_out_of_all() -> None:
     assert public <= set(nearhit.__all__)
 
 
+def test_submodules_need_no_import_of_their_own() -> None:
+    assert python("import nearhit; print(nearhit.embed.load.__name__)") == "load"
+
+
 def test_unknown_names_are_attribute_errors() -> None:
     with pytest.raises(AttributeError, match="semantic_cash"):
         _ = nearhit.semantic_cash
