@@ -144,7 +144,7 @@ class RouterCore:
         failures: int,
         cooldown: float,
         heads: Sequence[tuple[float, Sequence[float], Sequence[float]]] | None = None,
-        difficulty: tuple[float, Sequence[float], Sequence[float]] | None = None,
+        embedded_heads: Sequence[tuple[float, Sequence[float], Sequence[float]]] | None = None,
     ) -> RouterCore: ...
     def decide(
         self,
@@ -170,7 +170,10 @@ class RouterCore:
     def state(self, tier: int, *, now: float | None = None) -> tuple[int, int, int, float]: ...
 
 def prompt_features(text: str) -> list[float]:
-    """Features of a prompt, in the order of `feature_names`."""
+    """Features of a prompt as heads weigh them: standardised and clipped, in the order of `feature_names`."""
+
+def prompt_focus(text: str) -> str:
+    """The last question of a few-shot prompt, without the examples before it; any other text as a whole."""
 
 def feature_names() -> list[str]:
     """Names of the prompt features."""

@@ -10,7 +10,17 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import nearhit
-from nearhit import AsyncRouter, FunctionTier, OptionError, RequestError, Router, TierError, TierProfile
+from nearhit import (
+    AsyncCache,
+    AsyncRouter,
+    Cache,
+    FunctionTier,
+    OptionError,
+    RequestError,
+    Router,
+    TierError,
+    TierProfile,
+)
 from nearhit._types import Chunk, Usage
 
 if TYPE_CHECKING:
@@ -289,39 +299,18 @@ async def test_a_caller_that_goes_away_cancels_the_tier() -> None:
     assert router.state()["endless"]["failures"] == 0
 
 
-class Memory:
-    """A cache small enough to see through; `nearhit.Cache` itself is tried in the integration tests."""
-
-    def __init__(self) -> None:
-        self.entries: dict[str, Any] = {}
-
-    def lookup(self, prompt: Any, *, scope: Any = None) -> Any:
-        response = self.entries.get(json.dumps([prompt, scope]))
-        return (
-            None if response is None else type("Hit", (), {"response": response, "kind": "exact", "similarity": 1.0})()
-        )
-
-    def store(self, prompt: Any, response: Any, *, scope: Any = None) -> str:
-        self.entries[json.dumps([prompt, scope])] = response
-        return "id"
-
-
-class Broken(Memory):
-    def lookup(self, prompt: Any, *, scope: Any = None) -> Any:
-        raise OSError("disk is gone")
-
-    store = lookup  # type: ignore[assignment]
-
-
 def test_answers_are_stored_and_served_again_in_their_scope() -> None:
     calls = []
-    router = Router([FunctionTier("only", lambda messages, **params: calls.append(1) or "answer")], cache=Memory())
+    tier = FunctionTier("only", lambda messages, **params: calls.append(1) or "answer")
+    router = Router([tier], cache=Cache())
     first = router.complete(EASY, scope="alice")
     again = router.complete(EASY, scope="alice")
     assert (first.trace.outcome, again.trace.outcome) == ("miss", "exact")
     assert again.text == first.text == "answer"
     assert again.tier == "cache"
     assert again.trace.cost == 0
+    assert "store" in [span.name for span in first.trace.spans]
+    assert [span.name for span in again.trace.spans] == ["exact"]
     assert next(iter(router.stream(EASY, scope="alice"))).text == "answer"
     assert len(calls) == 1
     assert router.complete(EASY, scope="bob").trace.outcome == "miss"
@@ -329,12 +318,31 @@ def test_answers_are_stored_and_served_again_in_their_scope() -> None:
     assert router.complete(EASY, scope="alice", cache=False).trace.outcome == "bypass"
 
 
-def test_a_broken_cache_costs_a_note_and_nothing_else() -> None:
-    completion = Router([says("only")], cache=Broken()).complete(EASY)
+async def test_an_asynchronous_cache_and_answers_of_others_are_served() -> None:
+    cache = AsyncCache()
+    for prompt, answer in (("a", "text"), ("b", b"bytes"), ("c", {"any": "JSON"})):
+        await cache.store(prompt, answer)
+    router = AsyncRouter([says("only")], cache=cache)
+    texts = [(await router.complete(prompt)).text for prompt in "abc"]
+    assert texts == ["text", "bytes", '{"any": "JSON"}']
+
+
+class BrokenEmbedder:
+    """An embedder that fails."""
+
+    dim = 4
+    id = "broken"
+
+    def embed(self, texts: list[str]) -> Any:
+        raise OSError("disk is gone")
+
+
+def test_a_broken_embedder_costs_a_note_and_nothing_else() -> None:
+    router = Router([says("only")], cache=Cache(BrokenEmbedder()))
+    completion = router.complete(EASY)
     assert completion.text == "only"
     assert completion.trace.outcome == "miss"
-    assert len(completion.trace.notes) == 2
-    assert "disk is gone" in completion.trace.notes[0]
+    assert "lookup" in completion.trace.notes[0]
 
 
 @pytest.mark.parametrize("finish", ["length", "content_filter", None])
@@ -342,6 +350,6 @@ def test_only_whole_answers_are_stored(finish: str | None) -> None:
     async def cut() -> AsyncIterator[Chunk]:
         yield Chunk("part", finish_reason=finish)
 
-    cache = Memory()
+    cache = Cache()
     Router([Scripted("only", cut)], cache=cache).complete(EASY)
-    assert not cache.entries
+    assert len(cache) == 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import json
 from typing import TYPE_CHECKING, Any
 
 from nearhit._types import Chunk, Usage
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
 
 COMPLETE = "stop"
 """Finish reason of an answer that ended by itself."""
+
+_HEAD_EMBEDDER = "all-MiniLM-L6-v2@"
+"""Start of the ids of the embedders that the shipped head was fitted on."""
 
 
 class CacheSide:
@@ -52,6 +56,14 @@ class CacheSide:
             hit = None
         trace.add("lookup", start, trace.elapsed - start, kind=hit.kind if hit is not None else "miss")
         return hit
+
+    def vector(self, trace: Trace) -> Any | None:
+        """The prompt's embedding, where the lookup has made one that the shipped head was fitted on."""
+        lookup = trace.lookup
+        embedder = None if self._traced is None else self._traced.embedder
+        if lookup is None or lookup.truncated or embedder is None or not embedder.id.startswith(_HEAD_EMBEDDER):
+            return None
+        return lookup.vector
 
     @property
     def direct(self) -> bool:
@@ -138,10 +150,16 @@ def _request(messages: Sequence[Message], params: Mapping[str, Any]) -> Any:
 
 
 def replay(hit: Any) -> tuple[Chunk, str]:
-    """Returns a hit's answer as one piece, and the model that gave it."""
+    """Returns a hit's answer as one piece, and the model that gave it.
+
+    Entries that others have stored may hold a text, bytes or any JSON value.
+    """
     response = hit.response
-    if isinstance(response, str):
-        return Chunk(response, finish_reason=COMPLETE, usage=Usage()), "cache"
-    prompt_tokens, completion_tokens = response["usage"]
-    chunk = Chunk(response["text"], response["finish_reason"], Usage(prompt_tokens, completion_tokens))
-    return chunk, response["model"]
+    if isinstance(response, dict) and {"text", "finish_reason", "model", "usage"} <= set(response):
+        prompt_tokens, completion_tokens = response["usage"]
+        chunk = Chunk(response["text"], response["finish_reason"], Usage(prompt_tokens, completion_tokens))
+        return chunk, response["model"]
+    if isinstance(response, bytes):
+        response = response.decode(errors="replace")
+    text = response if isinstance(response, str) else json.dumps(response, ensure_ascii=False)
+    return Chunk(text, finish_reason=COMPLETE, usage=Usage()), "cache"

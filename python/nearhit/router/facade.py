@@ -35,7 +35,7 @@ class _Base:
         strategy: str = "complexity",
         deadline: float | None = None,
         max_cost: float | None = None,
-        cost_weight: float = 0.2,
+        cost_weight: float = 0.3,
         profiles: Mapping[str, TierProfile] | None = None,
         breaker_failures: int = 5,
         breaker_cooldown: float = 5.0,

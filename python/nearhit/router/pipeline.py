@@ -145,8 +145,9 @@ class Pipeline:
         while True:
             with trace.span("decide") as attributes:
                 try:
+                    vector = None if self._side is None else self._side.vector(trace)
                     decision = self._core.decide(
-                        self._request, deadline=limits.left(trace), excluded=failed, **self._need
+                        self._request, deadline=limits.left(trace), excluded=failed, vector=vector, **self._need
                     )
                 except NoTierError as refusal:
                     if first_error is None:

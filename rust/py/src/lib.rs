@@ -27,7 +27,9 @@ mod _core {
     #[pymodule_export]
     use super::index::PyVectorIndex;
     #[pymodule_export]
-    use super::route::{Alternative, RouteDecision, RouteRequest, RouterCore, feature_names, prompt_features};
+    use super::route::{
+        Alternative, RouteDecision, RouteRequest, RouterCore, feature_names, prompt_features, prompt_focus,
+    };
     #[pymodule_export]
     use super::text::{CanonicalRequest, canonical, guard, guard_many};
     #[pymodule_export]

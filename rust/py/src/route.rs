@@ -7,9 +7,9 @@ use std::time::Instant;
 use nearhit_core::Error;
 use nearhit_core::route::{
     BreakerOptions, Candidate, Conversation, Decision, Head, Linear, Need, Outcome, Policy, Reason, Role, Router,
-    Strategy, TierSpec, Turn, Verdict,
+    Strategy, TierSpec, Turn, Verdict, standardise,
 };
-use nearhit_core::text::features::PromptFeatures;
+use nearhit_core::text::features::{PromptFeatures, focus};
 use pyo3::buffer::PyBuffer;
 use pyo3::exceptions::PyIndexError;
 use pyo3::prelude::*;
@@ -156,10 +156,16 @@ impl RouteRequest {
     }
 }
 
-/// Features of a prompt, in the order of `feature_names`.
+/// Features of a prompt as heads weigh them: standardised and clipped, in the order of `feature_names`.
 #[pyfunction]
 pub(crate) fn prompt_features(text: &Bound<'_, PyString>) -> Vec<f32> {
-    PromptFeatures::of(&text_of(text)).values().to_vec()
+    standardise(&PromptFeatures::of(&text_of(text))).to_vec()
+}
+
+/// The last question of a few-shot prompt, without the examples before it; any other text as a whole.
+#[pyfunction]
+pub(crate) fn prompt_focus(text: &Bound<'_, PyString>) -> String {
+    focus(&text_of(text)).to_owned()
 }
 
 /// Names of the prompt features.
@@ -200,7 +206,7 @@ impl RouterCore {
 #[pymethods]
 impl RouterCore {
     #[new]
-    #[pyo3(signature = (profiles, *, strategy, cost_weight, failures, cooldown, heads=None, difficulty=None))]
+    #[pyo3(signature = (profiles, *, strategy, cost_weight, failures, cooldown, heads=None, embedded_heads=None))]
     fn new(
         profiles: Vec<Profile>,
         strategy: &str,
@@ -208,12 +214,14 @@ impl RouterCore {
         failures: u16,
         cooldown: f64,
         heads: Option<Vec<Weights>>,
-        difficulty: Option<Weights>,
+        embedded_heads: Option<Vec<Weights>>,
     ) -> Result<Self, CoreError> {
-        let head = match (heads, difficulty) {
-            (Some(heads), _) => Head::PerTier(heads.into_iter().map(linear).collect::<Result<_, _>>()?),
-            (None, Some(weights)) => Head::Difficulty { text: linear(weights)?, embedded: None },
-            (None, None) => Head::default(),
+        let linears = |weights: Vec<Weights>| weights.into_iter().map(linear).collect::<Result<Vec<_>, _>>();
+        let head = match heads {
+            Some(heads) => {
+                Head::PerTier { text: linears(heads)?, embedded: linears(embedded_heads.unwrap_or_default())? }
+            }
+            None => Head::default(),
         };
         let breaker = BreakerOptions { failures, cooldown };
         let policy = Policy { strategy: Strategy::parse(strategy)?, cost_weight, breaker };

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use crate::route::breaker::BreakerOptions;
-use crate::route::head::Head;
+use crate::route::head::{Head, Reading};
 use crate::route::request::{Conversation, Need};
 use crate::route::tier::{Tier, TierSpec};
 use crate::{Error, Result};
@@ -58,7 +58,7 @@ pub struct Policy {
 
 impl Default for Policy {
     fn default() -> Self {
-        Self { strategy: Strategy::Complexity, cost_weight: 0.2, breaker: BreakerOptions::default() }
+        Self { strategy: Strategy::Complexity, cost_weight: 0.3, breaker: BreakerOptions::default() }
     }
 }
 
@@ -200,27 +200,15 @@ impl Router {
     /// [`Error::InvalidOption`] for limits without a meaning.
     pub fn decide(&self, request: &Conversation, need: &Need, embedding: Option<&[f32]>, now: f64) -> Result<Decision> {
         need.check()?;
-        let difficulty = self.head.difficulty(&request.features, embedding);
-        let mut candidates: Vec<Candidate> = self
-            .tiers
-            .iter()
-            .enumerate()
-            .map(|(tier, _)| self.assess(tier, request, need, embedding, difficulty, now))
-            .collect();
+        let reading = self.head.read(&request.features, embedding);
+        let mut candidates: Vec<Candidate> =
+            self.tiers.iter().enumerate().map(|(tier, _)| self.assess(tier, request, need, &reading, now)).collect();
         self.rate(&mut candidates);
         let (tier, reason) = self.choose(&candidates, request, need)?;
-        Ok(Decision { tier, reason, difficulty, inherited: request.inherited, candidates })
+        Ok(Decision { tier, reason, difficulty: reading.difficulty, inherited: request.inherited, candidates })
     }
 
-    fn assess(
-        &self,
-        number: usize,
-        request: &Conversation,
-        need: &Need,
-        embedding: Option<&[f32]>,
-        difficulty: f64,
-        now: f64,
-    ) -> Candidate {
+    fn assess(&self, number: usize, request: &Conversation, need: &Need, reading: &Reading<'_>, now: f64) -> Candidate {
         let tier = &self.tiers[number];
         let spec = &tier.spec;
         let limit = need.max_tokens.map_or(f64::INFINITY, f64::from);
@@ -247,7 +235,7 @@ impl Router {
         } else {
             Verdict::Eligible
         };
-        let quality = self.head.quality(number, spec.quality, difficulty, &request.features, embedding);
+        let quality = self.head.quality(number, spec.quality, reading);
         Candidate { tier: number, quality, cost, ttft, e2e, utility: 0.0, verdict }
     }
 

@@ -15,7 +15,7 @@ mod tier;
 
 pub use breaker::{Breaker, BreakerOptions};
 pub use decide::{Candidate, Decision, Policy, Reason, Router, Strategy, Verdict};
-pub use head::{Head, Linear};
+pub use head::{Expert, Head, Linear, standardise};
 pub use latency::{LatencyModel, Quantiles};
 pub use request::{Conversation, Need, Role, Turn};
 pub use tier::{Outcome, Tier, TierSpec};

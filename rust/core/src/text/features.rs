@@ -126,6 +126,11 @@ impl PromptFeatures {
     }
 }
 
+/// The last question of a few-shot prompt, without the examples before it; any other text as a whole.
+pub fn focus(text: &str) -> &str {
+    split_shots(text).1
+}
+
 /// Example answers before the last question, and the last question.
 fn split_shots(text: &str) -> (usize, &str) {
     const MARK: &str = "\nAnswer:";
