@@ -1,7 +1,7 @@
 """Fitting routing heads: an item-response model whose items are described by features.
 
-P(model m answers prompt x well) = sigmoid(ability_m * (1 + discrimination(x)) - difficulty(x)), with discrimination and
-difficulty linear in the prompt's features and in the leading principal components of its embedding. What one model's
+P(model m answers prompt x well) = sigmoid(ability_m * (1 + discrimination(x)) - difficulty(x) + strength_m(x)), all but
+the abilities linear in the prompt's features and in the leading principal components of its embedding. What one model's
 outcomes teach about prompts serves all (Birnbaum's two-parameter model; with features: De Boeck and Wilson, 2004).
 """
 
@@ -25,6 +25,7 @@ COMPONENTS = 24
 """Principal components of the embedding; 48 and 64 were no better on held-out MMLU (.724 and .65-.72 against .722)."""
 
 _RIDGE = 1e-3
+_OWN_RIDGE = 4e-3
 _SCALE = 0.3  # of standardised inputs, so that one ridge suits all
 _MEMORY = 8
 _FEWEST = 20
@@ -39,12 +40,15 @@ class ItemModel:
         ability: Shape [m].
         difficulty: Bias, then feature weights, then embedding weights; shape [1 + f + d].
         discrimination: Likewise, so that the slope is 1 + this.
+        strength: Each model's own advantage, shape [m, 1 + f + d]; held near 0, so that it only says what the shared
+            terms cannot.
     """
 
     models: tuple[str, ...]
     ability: Numbers
     difficulty: Numbers
     discrimination: Numbers
+    strength: Numbers
 
     def predict(self, features: Numbers, vectors: Numbers) -> Numbers:
         """Returns the probability that each model answers well, shape [n, m].
@@ -55,12 +59,14 @@ class ItemModel:
         """
         inputs = np.hstack([np.ones((len(features), 1)), features, vectors])
         slope = 1.0 + inputs @ self.discrimination
-        return _sigmoid(slope[:, None] * self.ability[None, :] - (inputs @ self.difficulty)[:, None])
+        shared = slope[:, None] * self.ability[None, :] - (inputs @ self.difficulty)[:, None]
+        return _sigmoid(shared + inputs @ self.strength.T)
 
     def linear(self, model: str, features: int) -> tuple[float, list[float], list[float]]:
         """Returns one model's logit as bias, feature weights and embedding weights, as `RouterCore` takes them."""
-        ability = self.ability[self.models.index(model)]
-        weights = ability * self.discrimination - self.difficulty
+        place = self.models.index(model)
+        ability = self.ability[place]
+        weights = ability * self.discrimination - self.difficulty + self.strength[place]
         bias = float(ability + weights[0])
         return bias, weights[1 : 1 + features].tolist(), weights[1 + features :].tolist()
 
@@ -91,12 +97,14 @@ def fit_items(
     weight /= weight.sum()
     share = np.clip((weight * target).sum(axis=0) / np.maximum(weight.sum(axis=0), 1e-12), 0.03, 0.97)
     start_ability = np.log(share / (1.0 - share))
-    width = inputs.shape[1]
+    width, count = inputs.shape[1], len(models)
 
     def loss(point: Numbers) -> tuple[float, Numbers]:
-        difficulty, discrimination, ability = point[:width], point[width : 2 * width], point[2 * width :]
+        difficulty, discrimination = point[:width], point[width : 2 * width]
+        ability, strength = point[2 * width : 2 * width + count], point[2 * width + count :].reshape(count, width)
         slope = 1.0 + inputs @ discrimination
-        chance = _sigmoid(slope[:, None] * ability[None, :] - (inputs @ difficulty)[:, None])
+        shared = slope[:, None] * ability[None, :] - (inputs @ difficulty)[:, None]
+        chance = _sigmoid(shared + inputs @ strength.T)
         floor = 1e-9
         fit = weight * (target * np.log(chance + floor) + (1.0 - target) * np.log(1.0 - chance + floor))
         error = weight * (chance - target)
@@ -106,24 +114,34 @@ def fit_items(
             + _RIDGE * (difficulty @ difficulty)
             + 2.0 * _RIDGE * (discrimination @ discrimination)
             + 1e-5 * (drift @ drift)
+            + _OWN_RIDGE * (strength * strength).sum()
         )
         gradient = np.concatenate(
             [
                 -inputs.T @ error.sum(axis=1) + 2.0 * _RIDGE * difficulty,
                 inputs.T @ (error @ ability) + 4.0 * _RIDGE * discrimination,
                 error.T @ slope + 2e-5 * drift,
+                (error.T @ inputs + 2.0 * _OWN_RIDGE * strength).ravel(),
             ]
         )
         return float(value), gradient
 
-    best = minimise(loss, np.concatenate([np.zeros(2 * width), start_ability]))
-    count = features.shape[1]
+    best = minimise(loss, np.concatenate([np.zeros(2 * width), start_ability, np.zeros(count * width)]))
+    strength = best[2 * width + count :].reshape(count, width)
+    features_count = features.shape[1]
 
     def unfold(weights: Numbers) -> Numbers:
-        embedding = basis @ weights[1 + count :]
-        return np.concatenate([[weights[0] - centre @ embedding], weights[1 : 1 + count] * _SCALE, embedding])
+        embedding = basis @ weights[1 + features_count :]
+        own = weights[1 : 1 + features_count] * _SCALE
+        return np.concatenate([[weights[0] - centre @ embedding], own, embedding])
 
-    return ItemModel(models, best[2 * width :], unfold(best[:width]), unfold(best[width : 2 * width]))
+    return ItemModel(
+        models,
+        best[2 * width : 2 * width + count],
+        unfold(best[:width]),
+        unfold(best[width : 2 * width]),
+        np.array([unfold(weights) for weights in strength]),
+    )
 
 
 def _components(vectors: Numbers) -> tuple[Numbers, Numbers]:

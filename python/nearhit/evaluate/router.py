@@ -276,7 +276,7 @@ def _asked(train: Outcomes, models: Sequence[str]) -> NDArray[np.bool_]:
     Neighbours without a label of the models in question only take places: APGR .650 with them, .728 without.
     """
     columns = [place for place, model in enumerate(train.models) if model in models]
-    asked = np.isfinite(train.quality[:, columns]).any(axis=1)
+    asked = np.asarray(np.isfinite(train.quality[:, columns]).any(axis=1), np.bool_)
     return asked if asked.any() else np.ones(len(train), bool)
 
 

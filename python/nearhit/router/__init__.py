@@ -5,6 +5,7 @@ from __future__ import annotations
 from nearhit._core import Alternative
 from nearhit._core import RouteDecision as Decision
 from nearhit.router.facade import AsyncRouter, Router
+from nearhit.router.heads import RoutingHead
 from nearhit.router.profile import TierProfile
 from nearhit.router.stream import AsyncRouterStream, RouterStream
 
@@ -15,5 +16,6 @@ __all__ = [
     "Decision",
     "Router",
     "RouterStream",
+    "RoutingHead",
     "TierProfile",
 ]

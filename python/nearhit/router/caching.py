@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 COMPLETE = "stop"
 """Finish reason of an answer that ended by itself."""
 
-_HEAD_EMBEDDER = "all-MiniLM-L6-v2@"
+SHIPPED_EMBEDDER = "all-MiniLM-L6-v2@"
 """Start of the ids of the embedders that the shipped head was fitted on."""
 
 
@@ -31,9 +31,11 @@ class CacheSide:
 
     Args:
         cache: A `nearhit.Cache` or `nearhit.AsyncCache`, or an object with their `lookup` and `store`.
+        embedder: Start of the ids of the embedders whose vectors the router's head understands; "" for none.
     """
 
-    def __init__(self, cache: Any) -> None:
+    def __init__(self, cache: Any, embedder: str) -> None:
+        self._embedder = embedder
         # Our own caches are asked through their asynchronous face: what takes microseconds runs in place, embedding in
         # a worker thread, and the lookup tells its stages and spares the store a second embedding.
         self._traced = AsyncCache.sharing(cache) if isinstance(cache, CacheBase) else None
@@ -58,10 +60,12 @@ class CacheSide:
         return hit
 
     def vector(self, trace: Trace) -> Any | None:
-        """The prompt's embedding, where the lookup has made one that the shipped head was fitted on."""
+        """The prompt's embedding, where the lookup has made one that the head was fitted on."""
         lookup = trace.lookup
         embedder = None if self._traced is None else self._traced.embedder
-        if lookup is None or lookup.truncated or embedder is None or not embedder.id.startswith(_HEAD_EMBEDDER):
+        if lookup is None or lookup.truncated or embedder is None or not self._embedder:
+            return None
+        if not embedder.id.startswith(self._embedder):
             return None
         return lookup.vector
 

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from os import PathLike
 from typing import TYPE_CHECKING, Any
 
 from nearhit._core import RouterCore
 from nearhit._errors import OptionError
 from nearhit._portal import portal
-from nearhit.router.caching import CacheSide
+from nearhit.router.caching import SHIPPED_EMBEDDER, CacheSide
+from nearhit.router.heads import RoutingHead
 from nearhit.router.limits import Limits
 from nearhit.router.pipeline import Pipeline
 from nearhit.router.profile import profiles_of
 from nearhit.router.stream import AsyncRouterStream, RouterStream
+from nearhit.tiers.options import check_kind
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -37,6 +40,7 @@ class _Base:
         max_cost: float | None = None,
         cost_weight: float = 0.3,
         profiles: Mapping[str, TierProfile] | None = None,
+        head: RoutingHead | str | PathLike[str] | None = None,
         breaker_failures: int = 5,
         breaker_cooldown: float = 5.0,
     ) -> None:
@@ -46,14 +50,21 @@ class _Base:
             raise OptionError(f"cache={cache!r} is not valid: expected a nearhit.Cache or None")
         self._tiers: tuple[Answerer, ...] = tuple(tiers)
         self._limits = Limits(deadline=deadline, max_cost=max_cost)
+        complete = profiles_of(self._tiers, profiles)
+        fitted = RoutingHead.load(head) if isinstance(head, str | PathLike) else head
+        check_kind("head", fitted, RoutingHead)
+        heads, embedded = (None, None) if fitted is None else fitted.arranged([tier.name for tier in self._tiers])
         self._core = RouterCore(
-            profiles_of(self._tiers, profiles),
+            complete,
             strategy=str(strategy),
             cost_weight=cost_weight,
             failures=breaker_failures,
             cooldown=breaker_cooldown,
+            heads=heads,
+            embedded_heads=embedded,
         )
-        self._side = None if cache is None else CacheSide(cache)
+        embedder = SHIPPED_EMBEDDER if fitted is None else fitted.embedder
+        self._side = None if cache is None else CacheSide(cache, embedder)
 
     @property
     def tiers(self) -> tuple[Answerer, ...]:
@@ -139,6 +150,7 @@ class Router(_Base):
         cost_weight: Quality that the dearest tier must add to be worth its price (lambda in quality - lambda * cost,
             cost relative to the dearest tier).
         profiles: What to assume of tiers, by name, in place of what they state themselves.
+        head: A `RoutingHead` fitted on outcomes of these tiers, or its file; None for the shipped one.
         breaker_failures: Failures in a row after which a tier is set aside.
         breaker_cooldown: Seconds until one probe; doubles with each failed probe.
 
