@@ -132,9 +132,9 @@ class AsyncCache(MemoizeMixin, CacheBase):
         """See `Cache.export`."""
         return await asyncio.to_thread(export, self._core, path)
 
-    async def import_(self, path: str | PathLike[str]) -> int:
+    async def import_(self, path: str | PathLike[str], *, progress: Callable[[int], None] | None = None) -> int:
         """See `Cache.import_`."""
-        return await self._await_plan(self._import(read(path)))
+        return await self._await_plan(self._import(read(path), progress))
 
     async def _off_loop(self, call: Callable[..., T], *args: Any) -> T:
         """Calls in place, or in a worker thread if the call may wait for the disk."""

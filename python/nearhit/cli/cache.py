@@ -1,0 +1,280 @@
+"""Look into a cache file: what it holds, one entry in full, the entries near a text; export, import and clear it.
+
+The file must not be in use by another process. Looking changes nothing but dropping entries whose time is over.
+"""
+
+from __future__ import annotations
+
+import json
+import warnings
+from datetime import UTC, datetime
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nearhit._errors import ModelNotFoundError, OptionError, StorageError, StorageWarning
+
+if TYPE_CHECKING:
+    import argparse
+
+    from nearhit._types import Embedder
+    from nearhit.cache import Cache
+    from nearhit.cli import Subparsers
+
+_EMBEDDER = "all-MiniLM-L6-v2"
+_KIB = 1024
+
+
+def register(subparsers: Subparsers) -> None:
+    """Adds `nearhit cache`."""
+    parser = subparsers.add_parser("cache", help="look into a cache file, export, import, clear", description=__doc__)
+    actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
+
+    stats = actions.add_parser("stats", help="what the file holds, by scope")
+    inspect = actions.add_parser("inspect", help="find entries by text or similarity, or show one in full")
+    export = actions.add_parser("export", help="write the entries as JSON lines (.gz too)")
+    import_ = actions.add_parser("import", help="read JSON lines, CSV or a GPTCache sqlite file")
+    reembed = actions.add_parser("reembed", help="embed the entries that another embedder made the vectors of")
+    clear = actions.add_parser("clear", help="remove entries")
+
+    for action in (stats, inspect, export, import_, reembed, clear):
+        action.add_argument("file", metavar="FILE", help="the cache's file, as given to Cache(path=...)")
+    for action in (stats, inspect):
+        action.add_argument("--json", action="store_true", help="print the result as JSON")
+    for action in (inspect, import_, reembed):
+        action.add_argument("--embedder", default=_EMBEDDER, metavar="MODEL", help="default: %(default)s")
+
+    inspect.add_argument("--id", metavar="ID", help="everything about the entry with this id")
+    inspect.add_argument("--text", metavar="TEXT", help="entries whose prompt or answer holds TEXT")
+    inspect.add_argument(
+        "--similar", metavar="TEXT", help="the entries nearest to TEXT, in the shared scope or --scope"
+    )
+    inspect.add_argument("--limit", type=int, default=20, metavar="N", help="most entries shown; default: %(default)s")
+    export.add_argument("out", metavar="OUT", help="file to write")
+    import_.add_argument("source", metavar="SOURCE", help="file to read")
+    import_.add_argument("--exact-only", action="store_true", help="embed nothing: imported entries only answer equals")
+    clear.add_argument("--id", metavar="ID", help="the entry with this id")
+    clear.add_argument("--tag", metavar="TAG", help="entries with this tag")
+    clear.add_argument("--older-than", type=float, metavar="SECONDS", help="entries made more than SECONDS ago")
+    clear.add_argument("--all", action="store_true", help="every entry")
+    for action in (inspect, clear):
+        action.add_argument("--scope", metavar="SCOPE", help="a caller's scope: a string, or JSON if it reads as JSON")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Runs `nearhit cache`."""
+    return {
+        "stats": _stats,
+        "inspect": _inspect,
+        "export": _export,
+        "import": _import,
+        "reembed": _reembed,
+        "clear": _clear,
+    }[args.action](args)
+
+
+def _open(file: str, embedder: Embedder | None = None, *, create: bool = False) -> Cache:
+    """Opens the file without bounds, so that looking at it evicts nothing."""
+    from nearhit.cache import Cache
+    from nearhit.cli import _output
+
+    if not create and not Path(file).is_file():
+        raise StorageError(f"{file}: no such file")
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", StorageWarning)
+        cache = Cache(embedder, path=file, max_bytes=None)
+    for warning in caught:
+        _output.warn(str(warning.message))
+    return cache
+
+
+def _embedder(model: str) -> Embedder:
+    from nearhit import embed
+
+    return embed.CTranslate2Embedder(model)
+
+
+def _stats(args: argparse.Namespace) -> int:
+    from rich.table import Table
+
+    from nearhit.cli import _output
+
+    with _open(args.file) as cache:
+        stats = cache.stats()
+        entries = list(cache._core.entries())  # noqa: SLF001 - same package
+    size = Path(args.file).stat().st_size
+    created = [entry["created"] for entry in entries]
+    tags: dict[str, int] = {}
+    for entry in entries:
+        for tag in entry["tags"]:
+            tags[tag] = tags.get(tag, 0) + 1
+    result = {
+        "file": args.file,
+        "file_bytes": size,
+        "entries": stats.entries,
+        "bytes": {
+            "total": stats.bytes,
+            "entries": stats.bytes_entries,
+            "vectors": stats.bytes_vectors,
+            "bookkeeping": stats.bytes_bookkeeping,
+        },
+        "oldest": min(created, default=None),
+        "newest": max(created, default=None),
+        "with_expiry": sum(entry["expires"] is not None for entry in entries),
+        "tags": tags,
+        "scopes": [{"scope": scope.scope, "entries": scope.entries, "bytes": scope.bytes} for scope in stats.scopes],
+    }
+    if args.json:
+        _output.emit_json(result)
+        return 0
+    print(f"{args.file}: {stats.entries} entries, {_size(size)} on disk, {_size(stats.bytes)} in memory")
+    print(
+        f"entries {_size(stats.bytes_entries)}, vectors {_size(stats.bytes_vectors)}, "
+        f"bookkeeping {_size(stats.bytes_bookkeeping)}"
+    )
+    if created:
+        print(f"made {_time(min(created))} to {_time(max(created))}; {result['with_expiry']} with an expiry")
+        table = Table("scope", "entries", "bytes")
+        for scope in sorted(stats.scopes, key=lambda scope: -scope.bytes):
+            table.add_row(_scope(scope.scope), str(scope.entries), _size(scope.bytes))
+        _output.results().print(table)
+    return 0
+
+
+def _inspect(args: argparse.Namespace) -> int:
+    from nearhit.cli import _output
+
+    if sum(choice is not None for choice in (args.id, args.text, args.similar)) > 1:
+        raise OptionError("inspect takes one of --id, --text and --similar")
+    embedder = None if args.similar is None else _embedder(args.embedder)
+    with _open(args.file, embedder) as cache:
+        entries: dict[str, dict[str, Any]] = {entry["id"]: entry for entry in cache._core.entries()}  # noqa: SLF001
+        if args.similar is not None:
+            near = cache.explain(args.similar, scope=_parse_scope(args.scope), k=args.limit).candidates
+            found = [{**entries[one.entry_id], "similarity": round(one.similarity, 4)} for one in near]
+        else:
+            found = list(islice(_matching(entries, args), args.limit))
+    for entry in found:
+        if isinstance(entry["response"], bytes):
+            entry["response"] = f"<{len(entry['response'])} bytes>"
+    if args.id is not None and not found:
+        raise OptionError(f"no entry with id {args.id!r} in {args.file}: `nearhit cache inspect` lists ids")
+    if args.json:
+        _output.emit_json(found)
+    elif args.id is not None:
+        _show(found)
+    else:
+        _list(found)
+    return 0
+
+
+def _show(found: list[dict[str, Any]]) -> None:
+    """Prints every field of entries."""
+    for entry in found:
+        for name, value in entry.items():
+            shown = _time(value) if name in ("created", "expires") and value is not None else value
+            print(f"{name}: {shown if isinstance(shown, str) else json.dumps(shown, ensure_ascii=False)}")
+
+
+def _list(found: list[dict[str, Any]]) -> None:
+    """Prints entries as a table."""
+    from rich.table import Table
+
+    from nearhit.cli import _output
+
+    table = Table("id", "scope", "similarity", "made", "prompt", "response")
+    for entry in found:
+        similarity = f"{entry['similarity']:.4f}" if "similarity" in entry else ""
+        cells = (entry["id"][:8], _scope(entry["scope"]), similarity, _time(entry["created"]))
+        table.add_row(*cells, _cut(entry["prompt"]), _cut(entry["response"]))
+    _output.results().print(table)
+
+
+def _matching(entries: dict[str, dict[str, Any]], args: argparse.Namespace) -> Any:
+    scope = _parse_scope(args.scope)
+    for entry in entries.values():
+        if args.id is not None and not entry["id"].startswith(args.id):
+            continue
+        if args.scope is not None and entry["scope"] != scope:
+            continue
+        if args.text is not None:
+            haystack = f"{entry['prompt'] or ''}\n{entry['response']}".casefold()
+            if args.text.casefold() not in haystack:
+                continue
+        yield entry
+
+
+def _export(args: argparse.Namespace) -> int:
+    with _open(args.file) as cache:
+        print(f"{cache.export(args.out)} entries written to {args.out}")
+    return 0
+
+
+def _import(args: argparse.Namespace) -> int:
+    from nearhit.cli import _output
+
+    try:
+        embedder = None if args.exact_only else _embedder(args.embedder)
+    except ModelNotFoundError as error:
+        raise ModelNotFoundError(f"{error}; or import with --exact-only") from error
+    with _open(args.file, embedder, create=True) as cache, _output.progress() as bar:
+        task = bar.add_task("importing", total=None)
+        count = cache.import_(args.source, progress=lambda done: bar.update(task, completed=done))
+    print(f"{count} entries imported into {args.file}")
+    return 0
+
+
+def _reembed(args: argparse.Namespace) -> int:
+    from nearhit.cli import _output
+
+    with _open(args.file, _embedder(args.embedder)) as cache, _output.progress() as bar:
+        task = bar.add_task("embedding", total=None)
+        count = cache.reembed(progress=lambda done, total: bar.update(task, completed=done, total=total))
+    print(f"{count} entries embedded with {args.embedder}")
+    return 0
+
+
+def _clear(args: argparse.Namespace) -> int:
+    chosen = {"id": args.id, "tag": args.tag, "scope": _parse_scope(args.scope), "older_than": args.older_than}
+    given = {name: value for name, value in chosen.items() if value is not None}
+    if len(given) + args.all != 1:
+        raise OptionError("clear takes exactly one of --id, --tag, --scope, --older-than and --all")
+    with _open(args.file) as cache:
+        count = len(cache)
+        if args.all:
+            cache.clear()
+        else:
+            count = cache.invalidate(**given)
+    print(f"{count} entries removed from {args.file}")
+    return 0
+
+
+def _parse_scope(text: str | None) -> Any:
+    if text is None:
+        return None
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+def _scope(scope: Any) -> str:
+    return "(shared)" if scope is None else _cut(scope, 30)
+
+
+def _cut(value: Any, width: int = 60) -> str:
+    text = "" if value is None else value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    text = " ".join(text.split())
+    return text if len(text) <= width else text[: width - 1] + "…"
+
+
+def _time(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S")
+
+
+def _size(count: float) -> str:
+    for unit in ("B", "KiB", "MiB"):
+        if count < _KIB:
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= _KIB
+    return f"{count:.2f} GiB"
