@@ -12,7 +12,18 @@ from __future__ import annotations
 
 from nearhit._core import Hit, Request
 from nearhit.cache._async import AsyncCache
-from nearhit.cache._records import Candidate, Explanation, Lookup, ScopeStats, Stats
+from nearhit.cache._records import Candidate, Explanation, Latency, Lookup, ScopeStats, Stats
 from nearhit.cache._sync import Cache
 
-__all__ = ["AsyncCache", "Cache", "Candidate", "Explanation", "Hit", "Lookup", "Request", "ScopeStats", "Stats"]
+__all__ = [
+    "AsyncCache",
+    "Cache",
+    "Candidate",
+    "Explanation",
+    "Hit",
+    "Latency",
+    "Lookup",
+    "Request",
+    "ScopeStats",
+    "Stats",
+]

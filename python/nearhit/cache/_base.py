@@ -9,7 +9,7 @@ from __future__ import annotations
 import warnings
 from itertools import islice
 from pathlib import Path
-from time import perf_counter
+from time import monotonic, perf_counter
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, TypeVar
 
 from nearhit._config import parse_bytes, parse_count, parse_seconds
@@ -59,6 +59,7 @@ class CacheBase:
         if backend is not None:
             raise OptionError(f"option backend={backend!r} is not available in this version: leave it None")
         self._embedder = embedder
+        self._made = monotonic()
         self._waits_for_disk = path is not None and durability == "sync"
         self._core = CacheCore(
             threshold=threshold,
@@ -171,7 +172,8 @@ class CacheBase:
         return self._core.invalidate_scope(scope)
 
     def _stats(self) -> Stats:
-        return Stats.of(self._core.stats())
+        figures = {"uptime": monotonic() - self._made, "storage_failure": self._core.storage_failure}
+        return Stats.of({**self._core.stats(), **figures})
 
     def _reembed(self, progress: Callable[[int, int], None] | None) -> Plan[int]:
         """Embeds what was embedded by another embedder, in batches."""

@@ -523,9 +523,9 @@ fn payload(response: &Bound<'_, PyAny>, json: bool) -> PyResult<Payload> {
 
 fn response<'py>(py: Python<'py>, payload: &Payload) -> PyResult<Bound<'py, PyAny>> {
     match payload.form() {
-        Form::Bytes => Ok(PyBytes::new(py, payload.data()).into_any()),
-        Form::Text => Ok(PyString::from_bytes(py, payload.data())?.into_any()),
-        Form::Json => loads(py, payload.data()),
+        Form::Bytes => Ok(PyBytes::new(py, &payload.data()).into_any()),
+        Form::Text => Ok(PyString::from_bytes(py, &payload.data())?.into_any()),
+        Form::Json => loads(py, &payload.data()),
     }
 }
 
@@ -613,6 +613,11 @@ fn describe_stats<'py>(py: Python<'py>, stats: &Stats) -> PyResult<Bound<'py, Py
         })
         .collect::<PyResult<Vec<_>>>()?;
     fields.set_item("scopes", scopes)?;
+    for (name, latency) in
+        [("exact", stats.exact_latency), ("near", stats.near_latency), ("store", stats.store_latency)]
+    {
+        fields.set_item(format!("{name}_latency"), (latency.count, latency.p50, latency.p95, latency.p99))?;
+    }
     Ok(fields)
 }
 

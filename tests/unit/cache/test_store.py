@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 
 import pytest
@@ -98,7 +99,7 @@ def test_an_answer_larger_than_the_cache_is_refused() -> None:
     cache = Cache(max_bytes="64KiB")
     cache.store("prompt", "small")
     with pytest.raises(nearhit.TooLargeError, match="65536"):
-        cache.store("prompt", "x" * 70_000)
+        cache.store("prompt", os.urandom(70_000))
     hit = cache.lookup("prompt")
     assert hit is not None
     assert hit.response == "small"

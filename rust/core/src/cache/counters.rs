@@ -4,6 +4,8 @@ use std::cell::Cell;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 const STRIPES: usize = 8;
+/// Calls of a thread between two that are measured.
+const SAMPLE: u32 = 32;
 
 /// What is counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,16 +38,30 @@ struct Stripe([AtomicU64; EVENTS]);
 pub(super) struct Counters([Stripe; STRIPES]);
 
 thread_local! {
+    static TICK: Cell<u32> = const { Cell::new(0) };
     static STRIPE: Cell<usize> = {
         static NEXT: AtomicUsize = AtomicUsize::new(0);
         Cell::new(NEXT.fetch_add(1, Ordering::Relaxed) % STRIPES)
     };
 }
 
+/// The calling thread's stripe.
+pub(super) fn stripe() -> usize {
+    STRIPE.try_with(Cell::get).unwrap_or(0)
+}
+
+/// True once in [`SAMPLE`] calls of each thread: for measurements that cost more than what they measure.
+pub(super) fn sampled() -> bool {
+    TICK.try_with(|tick| {
+        tick.set(tick.get().wrapping_add(1));
+        tick.get() % SAMPLE == 0
+    })
+    .unwrap_or(false)
+}
+
 impl Counters {
     pub(super) fn add(&self, event: Event, count: u64) {
-        let stripe = STRIPE.try_with(Cell::get).unwrap_or(0);
-        self.0[stripe].0[event as usize].fetch_add(count, Ordering::Relaxed);
+        self.0[stripe()].0[event as usize].fetch_add(count, Ordering::Relaxed);
     }
 
     pub(super) fn get(&self, event: Event) -> u64 {

@@ -196,7 +196,7 @@ impl Entry {
         const COUNTS: usize = 2 * size_of::<usize>(); // the reference counts in front of an `Arc`'s value
         allocated(COUNTS + size_of::<Self>())
             + self.text.as_deref().map_or(0, |text| allocated(text.len()))
-            + allocated(self.payload.len())
+            + allocated(self.payload.nbytes())
             + self.meta.model.as_deref().map_or(0, |model| allocated(model.len()))
             + allocated(self.meta.tags.capacity() * size_of::<Box<str>>())
             + self.meta.tags.iter().map(|tag| allocated(tag.len())).sum::<usize>()

@@ -14,8 +14,8 @@ use std::sync::atomic::Ordering;
 
 /// Share of the bytes that new entries get before they have to have been hit (S3-FIFO's 10 %).
 const SMALL_SHARE: usize = 10;
-/// Credit that takes an entry from the small queue to the main one. Two hits did better than one on the traces of
-/// `benches/peers/cache_hit_ratio.py` (mean hit ratio 36.3 % against 36.2 %).
+/// Credit that takes an entry from the small queue to the main one. Two hits did better than one in a simulation
+/// over the traces of `benches/peers/cache_hit_ratio.py`: a mean hit ratio of 36.3 % against 36.2 %.
 const PROMOTED_AT: u8 = 2;
 /// Second chances given in one search for a victim; then the oldest goes, so that no store waits for a long scan.
 const MOST_CHANCES: usize = 256;
@@ -41,7 +41,7 @@ pub(super) struct Ledger {
     by_expiry: BTreeSet<(Millis, u32)>,
     tags: HashMap<Box<str>, HashSet<u32>>,
     tag_bytes: usize,
-    /// Entries held when room was last needed.
+    /// Charges of all entries when room was last needed.
     full_at: Option<usize>,
     mean_value: f64,
     valued: u32,
@@ -90,7 +90,7 @@ impl Ledger {
     pub(super) fn insert(&mut self, entry: &Arc<Entry>, charge: usize, known: bool) {
         // While there is room to spare, nothing has to prove itself: a cache that is too small for a loop then keeps a
         // part of it, where a queue alone would lose every entry just before its turn.
-        let roomy = self.main.len() < self.full_at.map_or(usize::MAX, |full| full - full / SMALL_SHARE);
+        let roomy = self.full_at.is_none_or(|full| self.main.bytes() < full / 5 * 4);
         let wanted = known || self.ghost.recall(entry.fingerprint) || roomy;
         let queue = if wanted { Queue::Main } else { Queue::Small };
         let slot = self.slab.insert(Arc::clone(entry), charge, queue);
@@ -155,7 +155,7 @@ impl Ledger {
     /// `keep` is never chosen: the entry that the room is made for.
     pub(super) fn victim(&mut self, keep: u32) -> Option<u32> {
         let mut chances = 0;
-        self.full_at = Some(self.slab.len());
+        self.full_at = Some(self.small.bytes() + self.main.bytes());
         loop {
             let small_left = self.small.len() > 0 && (self.small.len() > 1 || self.small.front() != Some(keep));
             let from_small = small_left

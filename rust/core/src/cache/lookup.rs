@@ -1,7 +1,7 @@
 //! The reading side: no lock, relaxed stores only.
 
 use super::clock::NEVER;
-use super::counters::Event;
+use super::counters::{Event, sampled};
 use super::entry::Entry;
 use super::options::threshold;
 use super::partition::PartitionKey;
@@ -81,6 +81,7 @@ pub struct Near {
 impl Cache {
     /// The entry of exactly this request. Takes no lock and waits for nobody.
     pub fn lookup_exact(&self, fingerprint: Fingerprint) -> Option<Arc<Entry>> {
+        let started = sampled().then(Instant::now);
         let found = {
             let guard = self.entries.guard();
             self.entries.get(&fingerprint, &guard).map(Arc::clone)
@@ -92,7 +93,10 @@ impl Cache {
         }
         entry.touch(self.options.clock.now());
         self.counters.add(Event::ExactHit, 1);
-        entry.tenant.exact_hits.fetch_add(1, Ordering::Relaxed);
+        entry.tenant.count_hit(Kind::Exact);
+        if let Some(started) = started {
+            self.latency.exact.add(started.elapsed());
+        }
         Some(entry)
     }
 
@@ -114,7 +118,7 @@ impl Cache {
             let Some(candidate) = self.candidate(&text, partition, neighbour, least) else { continue };
             if candidate.reasons.is_empty() {
                 candidate.entry.touch(self.options.clock.now());
-                candidate.entry.tenant.near_hits.fetch_add(1, Ordering::Relaxed);
+                candidate.entry.tenant.count_hit(Kind::Near);
                 let confidence = (self.options.policy != Policy::Static).then_some(candidate.confidence);
                 let similarity = candidate.similarity;
                 near.hit = Some(Hit { entry: candidate.entry, kind: Kind::Near, similarity, confidence });
@@ -123,6 +127,7 @@ impl Cache {
             near.near_miss.get_or_insert(candidate);
         }
         near.judge = searched.elapsed();
+        self.latency.near.add(near.search + near.judge);
         if near.hit.is_some() {
             self.counters.add(Event::NearHit, 1);
         } else if near.near_miss.is_some() {

@@ -13,7 +13,7 @@
 //! let request = Request::from_prompt("How do I reset my password?", ScopeId::default())?;
 //! cache.store(&NewEntry::new(&request, Payload::text("Click on \"Forgot password\".")))?;
 //! let entry = cache.lookup_exact(request.fingerprint).expect("just stored");
-//! assert_eq!(entry.payload().data(), b"Click on \"Forgot password\".");
+//! assert_eq!(*entry.payload().data(), *b"Click on \"Forgot password\".");
 //! # Ok::<(), nearhit_core::Error>(())
 //! ```
 
@@ -24,6 +24,7 @@ mod durable;
 mod entry;
 mod ghost;
 mod json;
+mod latency;
 mod ledger;
 mod lookup;
 mod map;
@@ -45,6 +46,7 @@ pub use clock::{Clock, Millis, NEVER};
 pub use durable::Opened;
 pub use entry::{Entry, Meta};
 pub use json::to_json;
+pub use latency::Quantiles;
 pub use lookup::{Candidate, Hit, Kind, Near, NearQuery};
 pub use options::Options;
 pub use payload::{Form, Payload};
@@ -58,6 +60,7 @@ use crate::persist::Journal;
 use crate::text::canonical::Fingerprint;
 use crate::verify::Judge;
 use counters::Counters;
+use latency::Histogram;
 use ledger::Ledger;
 use map::{Map, Maps};
 use partition::{Partition, PartitionKey};
@@ -69,6 +72,14 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 struct NearKey {
     partition: u64,
     vector: u64,
+}
+
+/// Times of each operation.
+#[derive(Debug, Default)]
+struct Latency {
+    exact: Histogram,
+    near: Histogram,
+    store: Histogram,
 }
 
 /// A cache, shared between threads by reference.
@@ -87,6 +98,7 @@ pub struct Cache {
     /// The embedder whose vectors are held; settled by the options or by the first vector stored.
     space: OnceLock<Space>,
     counters: Counters,
+    latency: Latency,
     journal: Option<Journal>,
     ledger: Mutex<Ledger>,
 }
@@ -109,6 +121,7 @@ impl Cache {
             index_bytes: AtomicUsize::new(0),
             space,
             counters: Counters::default(),
+            latency: Latency::default(),
             journal: None,
             ledger: Mutex::default(),
         })

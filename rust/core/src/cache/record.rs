@@ -26,7 +26,7 @@ pub(super) struct Stored {
 
 /// The bytes of `entry` with its vector.
 pub(super) fn encode(entry: &Entry, vector: Option<(Space, &[f32])>) -> Vec<u8> {
-    let mut out = Writer(Vec::with_capacity(160 + entry.payload.len() + vector.map_or(0, |(_, v)| v.len() * 4)));
+    let mut out = Writer(Vec::with_capacity(160 + entry.payload.nbytes() + vector.map_or(0, |(_, v)| v.len() * 4)));
     out.0.push(FORMAT);
     out.0.extend_from_slice(&entry.fingerprint.0);
     out.0.extend_from_slice(&entry.scope.0);
@@ -40,7 +40,7 @@ pub(super) fn encode(entry: &Entry, vector: Option<(Space, &[f32])>) -> Vec<u8> 
         Form::Bytes => 1,
         Form::Json => 2,
     });
-    out.bytes(entry.payload.data());
+    out.bytes(&entry.payload.data());
     out.length(entry.meta.tags.len());
     for tag in &entry.meta.tags {
         out.bytes(tag.as_bytes());

@@ -2,6 +2,7 @@
 
 use super::Cache;
 use super::counters::Event;
+use super::latency::Quantiles;
 use std::sync::atomic::Ordering;
 
 /// Bytes by part.
@@ -38,7 +39,7 @@ pub struct TenantStats {
 }
 
 /// Figures of a cache since it was made.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 #[expect(missing_docs, reason = "each name says it: events counted since the cache was made")]
 pub struct Stats {
     pub exact_hits: u64,
@@ -59,6 +60,12 @@ pub struct Stats {
     pub entries: usize,
     /// Bytes held, by part.
     pub bytes: Bytes,
+    /// Time of exact hits, one in 32 measured.
+    pub exact_latency: Quantiles,
+    /// Time of near lookups: search and judging, embedding not included.
+    pub near_latency: Quantiles,
+    /// Time of stores, waiting for the disk included where they do.
+    pub store_latency: Quantiles,
     /// Scopes that hold entries.
     pub tenants: Vec<TenantStats>,
 }
@@ -101,6 +108,9 @@ impl Cache {
             judged_wrong: get(Event::JudgedWrong),
             entries: ledger.len(),
             bytes,
+            exact_latency: self.latency.exact.quantiles(),
+            near_latency: self.latency.near.quantiles(),
+            store_latency: self.latency.store.quantiles(),
             tenants,
         }
     }

@@ -15,7 +15,7 @@ use crate::{Error, Result};
 use std::sync::Arc;
 use std::sync::MutexGuard;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Bytes of a vector in an index besides its values, until the index is asked: its cell and its reference counts.
 const VECTOR_OVERHEAD: usize = 40;
@@ -85,8 +85,10 @@ impl Cache {
     /// A vector that the index refuses; [`Error::TooLarge`] for an answer beyond `max_bytes` on its own; under synchronous
     /// durability [`Error::Storage`] if the disk refuses it: the entry is held, and written as soon as the disk allows.
     pub fn store(&self, new: &NewEntry<'_>) -> Result<Arc<Entry>> {
+        let started = Instant::now();
         let entry = self.store_in(&mut self.ledger(), new, Origin::Fresh)?;
         self.settle()?;
+        self.latency.store.add(started.elapsed());
         Ok(entry)
     }
 

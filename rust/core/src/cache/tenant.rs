@@ -3,8 +3,17 @@
 //! It is coarser than a [`ScopeId`]: one tenant's conversations,
 //! system prompts and parameters make many scopes, and all of them belong to it.
 
+use super::counters::stripe;
+use super::lookup::Kind;
 use crate::text::canonical::ScopeId;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+const STRIPES: usize = 4;
+
+/// Exact and near hits, counted by some of the threads: a cache line of its own, so that they do not meet on it.
+#[derive(Debug, Default)]
+#[repr(align(64))]
+struct Hits([AtomicU64; 2]);
 
 /// Figures of one tenant.
 #[derive(Debug, Default)]
@@ -13,8 +22,7 @@ pub struct Tenant {
     label: Option<Box<str>>,
     pub(super) entries: AtomicUsize,
     pub(super) bytes: AtomicUsize,
-    pub(super) exact_hits: AtomicU64,
-    pub(super) near_hits: AtomicU64,
+    hits: [Hits; STRIPES],
 }
 
 impl Tenant {
@@ -37,9 +45,14 @@ impl Tenant {
         self.bytes.load(Ordering::Relaxed)
     }
 
+    pub(super) fn count_hit(&self, kind: Kind) {
+        self.hits[stripe() % STRIPES].0[kind as usize].fetch_add(1, Ordering::Relaxed);
+    }
+
     /// Exact and near hits so far.
     pub fn hits(&self) -> (u64, u64) {
-        (self.exact_hits.load(Ordering::Relaxed), self.near_hits.load(Ordering::Relaxed))
+        let sum = |kind: usize| self.hits.iter().map(|hits| hits.0[kind].load(Ordering::Relaxed)).sum();
+        (sum(Kind::Exact as usize), sum(Kind::Near as usize))
     }
 
     /// Forgets what it held, after everything was cleared.

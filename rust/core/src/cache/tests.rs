@@ -170,7 +170,7 @@ impl Pair {
     fn exact(&mut self, key: u8, scope: u8) {
         let found = self.cache.lookup_exact(Self::fingerprint(key, scope));
         match (self.known(key, scope), found) {
-            (Some(known), Some(entry)) => assert_eq!(entry.payload().data(), known.answer),
+            (Some(known), Some(entry)) => assert_eq!(*entry.payload().data(), *known.answer),
             (None, Some(_)) => panic!("the cache serves what was never stored, has ended or was removed"),
             (_, None) => drop(self.model.remove(&(key, scope))),
         }
@@ -181,7 +181,7 @@ impl Pair {
         let query = NearQuery { scope: scope_id(scope), text: "anything", vector: &direction, threshold: None };
         let found = self.cache.lookup_near(&query).unwrap();
         match (self.known(key, scope).filter(|known| known.vector), found.hit) {
-            (Some(known), Some(hit)) => assert_eq!(hit.entry.payload().data(), known.answer),
+            (Some(known), Some(hit)) => assert_eq!(*hit.entry.payload().data(), *known.answer),
             (None, Some(_)) => panic!("a near hit on what is not held for near lookups"),
             (Some(_), None) => {
                 assert!(self.cache.peek(Self::fingerprint(key, scope)).is_none(), "a held vector was not found");
@@ -197,7 +197,7 @@ impl Pair {
         for (key, scope) in self.model.keys() {
             let held = self.cache.peek(Self::fingerprint(*key, *scope));
             match (self.known(*key, *scope), held) {
-                (Some(known), Some(entry)) => assert_eq!(entry.payload().data(), known.answer),
+                (Some(known), Some(entry)) => assert_eq!(*entry.payload().data(), *known.answer),
                 (Some(_), None) => assert!(bounded, "an entry was lost"),
                 (None, Some(_)) => panic!("an entry outlived its time"),
                 (None, None) => {}
@@ -262,13 +262,13 @@ fn readers_and_writers_agree_under_load() {
                     key = key.wrapping_add(7);
                     let (name, scope) = (key % 24, key % 3);
                     if let Some(entry) = cache.lookup_exact(Pair::fingerprint(name, scope)) {
-                        assert_eq!(entry.payload().data(), prompt(name).as_bytes());
+                        assert_eq!(*entry.payload().data(), *prompt(name).as_bytes());
                     }
                     let direction = vector(name);
                     let query =
                         NearQuery { scope: scope_id(scope), text: "anything", vector: &direction, threshold: None };
                     if let Some(hit) = cache.lookup_near(&query).unwrap().hit {
-                        assert_eq!(hit.entry.payload().data(), prompt(name).as_bytes());
+                        assert_eq!(*hit.entry.payload().data(), *prompt(name).as_bytes());
                         assert_eq!(hit.entry.scope(), scope_id(scope));
                     }
                 }
