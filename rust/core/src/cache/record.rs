@@ -155,3 +155,55 @@ impl<'a> Reader<'a> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::entry::VectorAt;
+    use super::super::tenant::Tenant;
+    use super::{Entry, Fingerprint, Form, Meta, Payload, ScopeId, Space, decode, encode};
+    use proptest::prelude::*;
+    use std::sync::Arc;
+
+    const NO_VECTOR: Option<VectorAt> = None;
+
+    fn form() -> impl Strategy<Value = Form> {
+        prop_oneof![Just(Form::Text), Just(Form::Bytes), Just(Form::Json)]
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_written_is_read(
+            ids in any::<[[u8; 16]; 3]>(), label in any::<Option<String>>(), text in any::<Option<String>>(),
+            form in form(), answer in ".{0,40}", tags in prop::collection::vec(".{0,9}", 0..4),
+            cost in prop::option::of(-1e9..1e9_f64), model in any::<Option<String>>(),
+            tokens in prop::option::of((0..9_u32, 0..9_u32)), times in any::<(u64, u64)>(),
+            vector in prop::option::of(prop::collection::vec(-1.0..1.0_f32, 1..9)),
+        ) {
+            let [fingerprint, scope, caller] = ids;
+            let meta =
+                Meta { tags: tags.into_iter().map(Into::into).collect(), cost, model: model.map(Into::into), tokens };
+            let entry = Entry::new(
+                Fingerprint(fingerprint), ScopeId(scope), Arc::new(Tenant::new(ScopeId(caller), label.as_deref())),
+                text.clone().map(Into::into), Payload::new(form, answer.as_bytes()), meta.clone(), times, (0, 0), NO_VECTOR,
+            );
+            let space = vector.as_ref().map(|vector| Space::of("model", vector.len()));
+            let data = encode(&entry, space.zip(vector.as_deref()));
+            let stored = decode(&data).expect("a whole record");
+            prop_assert_eq!((stored.fingerprint, stored.scope, stored.caller), (entry.id(), entry.scope(), ScopeId(caller)));
+            prop_assert_eq!((stored.label, stored.text, stored.meta), (label, text, meta));
+            prop_assert_eq!(stored.payload.data(), answer.as_bytes());
+            prop_assert_eq!((stored.created, stored.expires), times);
+            prop_assert_eq!(stored.vector, space.zip(vector));
+            for end in 0..data.len() - 1 {
+                let cut = decode(&data[..end]);
+                prop_assert!(cut.is_none_or(|cut| cut.vector.is_none())); // without its vector it is whole, too
+            }
+        }
+
+        #[test]
+        fn any_bytes_are_read_or_refused(data in prop::collection::vec(any::<u8>(), 0..300)) {
+            drop(decode(&data));
+            drop(decode(&[&[super::FORMAT], data.as_slice()].concat()));
+        }
+    }
+}
