@@ -6,13 +6,14 @@ use super::basis::MAX_SLABS;
 use super::eigen::Jacobi;
 use crate::simd::{Kernels, SLAB};
 
-/// Passes over the sample: the start is made of rows of the sample itself, so two bring the subspace close.
-const PASSES: usize = 2;
+/// Passes over the sample. The start is made of rows of the sample itself, so one brings the subspace close: a
+/// second one left lookups on 100,000 MiniLM vectors as they were and took half as long again.
+const PASSES: usize = 1;
 /// Leading directions that are put in order of their energy; behind them the order in which the power
 /// iteration found them is good enough.
 const ORDERED: usize = 2 * SLAB;
 /// Sweeps of the eigensolver: only the order of the directions matters.
-const EIGEN_SWEEPS: usize = 5;
+const EIGEN_SWEEPS: usize = 4;
 
 /// A basis in the making.
 #[derive(Debug)]

@@ -70,7 +70,7 @@ fn equals_brute_force() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(24))]
+    #![proptest_config(ProptestConfig::with_cases(16))]
 
     #[test]
     fn any_operations(dim in 1_usize..140, seed in any::<u64>(), mode in 0_usize..3,
@@ -236,4 +236,54 @@ fn saved_and_loaded_it_is_the_same() {
     assert!(matches!(empty.save(&folder.join("no/where")), Err(Error::Io { .. })));
     assert!(matches!(VectorIndex::load(&folder.join("nothing")), Err(Error::Io { .. })));
     std::fs::remove_dir_all(&folder).expect("only ours is in it");
+}
+
+/// Readers run free while a writer adds, removes and rewrites; what they find must have been there. Few steps
+/// under Miri, which looks at every access.
+#[test]
+fn readers_never_see_what_is_not_there() {
+    const DIM: usize = 64;
+    let (steps, held) = if cfg!(miri) { (90, 20) } else { (12_000, 1500) };
+    let index = VectorIndex::with_options(DIM, IndexOptions::default()).expect("valid");
+    let rows = grouped(23, steps, DIM, 0.1);
+    let anchor: Vec<f32> = (0..DIM).map(|d| if d == 3 { 1.0 } else { 0.0 }).collect();
+    let anchor_id = index.add(&anchor).expect("valid");
+    let (oldest, newest, done) = (AtomicUsize::new(1), AtomicUsize::new(1), AtomicUsize::new(0));
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for (step, row) in rows.iter().enumerate() {
+                newest.store(step + 2, Ordering::SeqCst);
+                assert_eq!(index.add(row).expect("valid"), step as u64 + 1);
+                if step >= held {
+                    assert!(index.remove((step - held + 1) as u64));
+                    oldest.store(step - held + 2, Ordering::SeqCst);
+                }
+            }
+            done.store(1, Ordering::SeqCst);
+        });
+        for reader in 0..2 {
+            let (index, rows, anchor, oldest, newest, done) = (&index, &rows, &anchor, &oldest, &newest, &done);
+            scope.spawn(move || {
+                let mut turn = reader;
+                while done.load(Ordering::SeqCst) == 0 {
+                    turn += 1;
+                    let first = oldest.load(Ordering::SeqCst);
+                    let row = &rows[turn * 37 % rows.len()];
+                    for neighbour in index.search(row, 0.5, 5).expect("valid") {
+                        let last = newest.load(Ordering::SeqCst);
+                        let id = neighbour.id as usize;
+                        assert!(id == 0 || (first..last).contains(&id), "{id} is not in {first}..{last}");
+                        let kept = if id == 0 { anchor } else { &rows[id - 1] };
+                        let (a, b) = (unit(row, DIM).expect("valid"), unit(kept, DIM).expect("valid"));
+                        assert_eq!(neighbour.similarity.to_bits(), (kernels().dot)(&b, &a).min(1.0).to_bits());
+                    }
+                    // What stays is found in every moment, however often it is moved.
+                    let found = index.search(anchor, 0.999, 1).expect("valid");
+                    assert_eq!(found.first().map(|neighbour| neighbour.id), Some(anchor_id));
+                }
+            });
+        }
+    });
+    index.validate().expect("sound");
+    assert_eq!(index.len(), held + 1);
 }

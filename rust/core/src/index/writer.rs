@@ -14,10 +14,10 @@ use std::sync::Arc;
 /// Segments of one size that are joined into one of the next.
 const FAN: usize = 8;
 /// Slots at which a basis is first learned; it is learned again each time the index has grown so many times.
-const FIRST_LESSON: usize = 4 * PAGE;
-const LESSON_GROWTH: usize = 8;
+const FIRST_LESSON: usize = 8 * PAGE;
+const LESSON_GROWTH: usize = 16;
 /// Vectors that a basis is learned from, at most.
-const SAMPLE: usize = 2048;
+const SAMPLE: usize = 1024;
 /// Steps of a lesson in one addition: some 10 µs each for 384 dimensions.
 const LESSON_STEPS: usize = 8;
 /// Changes between two steps of a rewrite, which takes some 100 µs; also between two looks for what to rewrite.

@@ -16,6 +16,8 @@ mod avx512;
 mod detected;
 pub(crate) mod encode;
 pub(crate) mod gemm;
+#[cfg(target_arch = "aarch64")]
+mod neon;
 mod scalar;
 
 use std::sync::LazyLock;
@@ -136,6 +138,9 @@ pub(crate) fn kernels_of(isa: Isa) -> Option<&'static Kernels> {
         Isa::Avx512 => avx512::kernels(),
         #[cfg(not(target_arch = "x86_64"))]
         Isa::Avx2 | Isa::Avx512 => None,
+        #[cfg(target_arch = "aarch64")]
+        Isa::Neon => neon::kernels(),
+        #[cfg(not(target_arch = "aarch64"))]
         Isa::Neon => None,
     }
 }

@@ -1,0 +1,158 @@
+//! NEON, which every 64-bit ARM has: byte products added up in 16 bits first, as on AVX2. The dot-product
+//! instructions are not in stable Rust yet (`vdotq_s32`); they would halve the work of a scan.
+#![cfg_attr(not(test), expect(clippy::wildcard_imports, reason = "dozens of intrinsics, told apart by their prefix"))]
+#![expect(unsafe_code, reason = "loads and stores of vectors")]
+
+use super::scalar::{self, LANES, add_tail, collect, reduce};
+use super::{BLOCK, Block, Candidate, FRACTION_BITS, Isa, Kernels, RowCodes, SLAB, ScanQuery, Terms};
+use crate::codec::half;
+use std::arch::aarch64::*;
+
+/// The table, if this machine has NEON.
+pub(super) fn kernels() -> Option<&'static Kernels> {
+    static KERNELS: Kernels =
+        Kernels { isa: Isa::Neon, dot, dot_half, dot_bytes, project, project_four, scan, code_dot };
+    std::arch::is_aarch64_feature_detected!("neon").then_some(&KERNELS)
+}
+
+fn dot(a: &[f32], b: &[f32]) -> f32 {
+    // SAFETY: `kernels` hands this function out only after detecting NEON.
+    unsafe { dot_wide(a, b) }
+}
+
+/// Conversion from half precision has no stable intrinsic; by its bits it is left to the compiler.
+fn dot_half(a: &[u16], b: &[f32]) -> f32 {
+    let mut lanes = [0.0; LANES];
+    for (x, y) in a.as_chunks::<LANES>().0.iter().zip(b.as_chunks::<LANES>().0) {
+        for lane in 0..LANES {
+            lanes[lane] += half::to_f32(x[lane]) * y[lane];
+        }
+    }
+    add_tail(&mut lanes, a, b, half::to_f32);
+    reduce(lanes)
+}
+
+fn dot_bytes(a: &[i8], b: &[f32]) -> f32 {
+    // SAFETY: `kernels` hands this function out only after detecting NEON.
+    unsafe { dot_bytes_wide(a, b) }
+}
+
+fn project(matrix: &[f32], x: &[f32]) -> [f32; SLAB] {
+    scalar::project(matrix, x)
+}
+
+fn project_four(matrix: &[f32], x: [&[f32]; 4]) -> [[f32; SLAB]; 4] {
+    x.map(|x| scalar::project(matrix, x))
+}
+
+fn scan(query: &ScanQuery, blocks: &[Block], terms: &[Terms], first: u32, out: &mut Vec<Candidate>) {
+    // SAFETY: `kernels` hands this function out only after detecting NEON.
+    unsafe { scan_wide(query, blocks, terms, first, out) }
+}
+
+fn code_dot(codes: &RowCodes, weights: &[i8; SLAB]) -> i32 {
+    // SAFETY: `kernels` hands this function out only after detecting NEON.
+    unsafe { code_dot_wide(codes, weights) }
+}
+
+#[target_feature(enable = "neon")]
+fn dot_wide(a: &[f32], b: &[f32]) -> f32 {
+    let mut sums = [vdupq_n_f32(0.0); LANES / 4];
+    for (x, y) in a.as_chunks::<LANES>().0.iter().zip(b.as_chunks::<LANES>().0) {
+        for (part, sum) in sums.iter_mut().enumerate() {
+            // SAFETY: `x` and `y` are arrays of 32 floats, and `part` counts their eight parts of 4.
+            let (x, y) = unsafe { (vld1q_f32(x.as_ptr().add(4 * part)), vld1q_f32(y.as_ptr().add(4 * part))) };
+            *sum = vaddq_f32(*sum, vmulq_f32(x, y));
+        }
+    }
+    finish(sums, a, b, |value| value)
+}
+
+#[target_feature(enable = "neon")]
+fn dot_bytes_wide(a: &[i8], b: &[f32]) -> f32 {
+    let mut sums = [vdupq_n_f32(0.0); LANES / 4];
+    for (x, y) in a.as_chunks::<LANES>().0.iter().zip(b.as_chunks::<LANES>().0) {
+        for (part, pair) in sums.chunks_exact_mut(2).enumerate() {
+            // SAFETY: `x` is an array of 32 bytes and `y` of 32 floats; `part` counts their four parts of 8.
+            let (x, low, high) = unsafe {
+                let y = y.as_ptr().add(8 * part);
+                (vmovl_s8(vld1_s8(x.as_ptr().add(8 * part))), vld1q_f32(y), vld1q_f32(y.add(4)))
+            };
+            let first = vcvtq_f32_s32(vmovl_s16(vget_low_s16(x)));
+            let second = vcvtq_f32_s32(vmovl_high_s16(x));
+            pair[0] = vaddq_f32(pair[0], vmulq_f32(first, low));
+            pair[1] = vaddq_f32(pair[1], vmulq_f32(second, high));
+        }
+    }
+    finish(sums, a, b, f32::from)
+}
+
+/// The sums of the full parts and the tail, reduced.
+#[target_feature(enable = "neon")]
+fn finish<T: Copy>(sums: [float32x4_t; LANES / 4], a: &[T], b: &[f32], value: impl Fn(T) -> f32) -> f32 {
+    let mut lanes = [0.0; LANES];
+    for (part, sum) in sums.into_iter().enumerate() {
+        // SAFETY: `lanes` has room for 32 floats, and `part` counts its eight parts of 4.
+        unsafe { vst1q_f32(lanes.as_mut_ptr().add(4 * part), sum) };
+    }
+    add_tail(&mut lanes, a, b, value);
+    reduce(lanes)
+}
+
+/// Products of sixteen codes with weights, neighbours added: below 3,810 in size.
+#[target_feature(enable = "neon")]
+fn pairs(codes: int8x16_t, weights: int8x16_t) -> int16x8_t {
+    vpaddq_s16(vmull_s8(vget_low_s8(codes), vget_low_s8(weights)), vmull_high_s8(codes, weights))
+}
+
+#[target_feature(enable = "neon")]
+fn scan_wide(query: &ScanQuery, blocks: &[Block], terms: &[Terms], first: u32, out: &mut Vec<Candidate>) {
+    let words: [int8x16_t; SLAB / 4] = std::array::from_fn(|word| {
+        let at = 4 * word;
+        let four = i32::from_le_bytes(std::array::from_fn(|byte| query.weights[at + byte] as u8));
+        vreinterpretq_s8_s32(vdupq_n_s32(four))
+    });
+    let low_half = vdupq_n_u8(15);
+    for (number, (block, terms)) in blocks.iter().zip(terms).enumerate() {
+        let mut dots = [0_i32; BLOCK];
+        for quarter in 0..4 {
+            // Sixteen sums of at most 3,810 would not fit 16 bits: even and odd groups are kept apart.
+            let (mut even, mut odd) = (vdupq_n_s16(0), vdupq_n_s16(0));
+            for (j, line) in block.iter().enumerate() {
+                // SAFETY: a `Line` is 64 bytes, and `quarter` counts its four parts of 16.
+                let codes = unsafe { vld1q_u8(line.0.as_ptr().add(16 * quarter)) };
+                let low = vreinterpretq_s8_u8(vandq_u8(codes, low_half));
+                let high = vreinterpretq_s8_u8(vshrq_n_u8::<4>(codes));
+                even = vaddq_s16(even, pairs(low, words[2 * j]));
+                odd = vaddq_s16(odd, pairs(high, words[2 * j + 1]));
+            }
+            let sums = vaddq_s32(vpaddlq_s16(even), vpaddlq_s16(odd));
+            // SAFETY: `dots` has room for 16 integers, and `quarter` counts its four parts of 4.
+            unsafe { vst1q_s32(dots.as_mut_ptr().add(4 * quarter), sums) };
+        }
+        let mut mask = 0;
+        for (lane, dot) in dots.iter().enumerate() {
+            let bound = (dot << FRACTION_BITS)
+                + i32::from(query.residual) * i32::from(terms.0[2 * lane])
+                + i32::from(query.error) * i32::from(terms.0[2 * lane + 1]);
+            mask |= u32::from(bound >= query.limit) << lane;
+        }
+        collect(query, &dots, terms, mask, first + (number * BLOCK) as u32, out);
+    }
+}
+
+#[target_feature(enable = "neon")]
+fn code_dot_wide(codes: &RowCodes, weights: &[i8; SLAB]) -> i32 {
+    let mut sums = vdupq_n_s32(0);
+    for half in 0..2 {
+        // SAFETY: `RowCodes` is 32 bytes and `weights` 64; `half` counts the two parts of 16 of either half.
+        let (bytes, first, second) = unsafe {
+            let weights = weights.as_ptr().add(16 * half);
+            (vld1q_u8(codes.0.as_ptr().add(16 * half)), vld1q_s8(weights), vld1q_s8(weights.add(SLAB / 2)))
+        };
+        let low = vreinterpretq_s8_u8(vandq_u8(bytes, vdupq_n_u8(15)));
+        let high = vreinterpretq_s8_u8(vshrq_n_u8::<4>(bytes));
+        sums = vaddq_s32(sums, vpaddlq_s16(vaddq_s16(pairs(low, first), pairs(high, second))));
+    }
+    vaddvq_s32(sums)
+}
