@@ -64,6 +64,13 @@ impl Encoder {
         Self::assemble(config, tokeniser, weights)
     }
 
+    /// Reads what [`Encoder::save`] wrote from memory; errors as [`Encoder::load`].
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self> {
+        let corrupt = |reason| Error::Corrupt { path: "packed encoder in memory".into(), reason };
+        let (config, tokeniser, weights) = file::parse(bytes).map_err(corrupt)?;
+        Self::assemble(config, tokeniser, weights)
+    }
+
     /// Writes the packed model to `path`, whole or not at all.
     pub fn save(&self, path: &Path) -> Result<()> {
         file::write(path, &self.config, self.tokeniser.config(), &self.weights)
