@@ -41,7 +41,7 @@ class CacheBase:
         self,
         embedder: Embedder | None = None,
         *,
-        threshold: float | None = None,
+        threshold: float | None = 0.9,
         policy: Policy = "guarded",
         max_entries: int | None = None,
         max_bytes: int | str | None = "1GiB",

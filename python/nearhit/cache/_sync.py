@@ -24,8 +24,8 @@ class Cache(MemoizeMixin, CacheBase):
 
     Args:
         embedder: Turns prompts into vectors; without one only equal requests hit, unless `vector=` is given.
-        threshold: Least cosine similarity of a near hit; by default the policy's own, 0.9 for "static" and 0.8 where
-            every candidate is judged. A lookup may ask for more, never for less.
+        threshold: Least cosine similarity of a near hit; None for the policy's own, 0.9 for "static" and 0.8 for
+            "guarded", where every candidate is judged. A lookup may ask for more, never for less.
         policy: "static" (the threshold alone) or "guarded" (and lexical guards and pair verifier).
         max_entries: Most entries held; None for no bound.
         max_bytes: Most bytes held, everything counted: a number or a size like "512MiB"; None for no bound.
