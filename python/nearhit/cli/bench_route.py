@@ -58,7 +58,8 @@ def _cases() -> dict[str, Callable[[], Any]]:
 
     vector = np.random.default_rng(0).normal(size=384).astype(np.float32)
     two, eight = _core(2), _core(8)
-    text = (_SENTENCE * 1100)[:500]
+    long = (_SENTENCE * 1100)[:100_000]
+    text = long[:500]
     turns = [
         {"role": "system", "content": "You are helpful. " * 12},
         {"role": "user", "content": text},
@@ -71,7 +72,7 @@ def _cases() -> dict[str, Callable[[], Any]]:
         "500 characters, 8 tiers": lambda: eight.decide(text),
         "500 characters and embedding, 2 tiers": lambda: two.decide(text, vector=vector),
         "4 messages, 2 tiers": lambda: two.decide(turns),
-        "100,000 characters, 2 tiers": lambda prompt=(_SENTENCE * 1100)[:100_000]: two.decide(prompt),
+        "100,000 characters, 2 tiers": lambda: two.decide(long),
         "for scale: json.dumps of the 4 messages": lambda: json.dumps(turns),
     }
 
