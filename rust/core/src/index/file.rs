@@ -103,7 +103,7 @@ impl VectorIndex {
 }
 
 /// An index from the bytes of a file, or what is wrong with them.
-pub(crate) fn parse(bytes: &[u8]) -> std::result::Result<VectorIndex, String> {
+fn parse(bytes: &[u8]) -> std::result::Result<VectorIndex, String> {
     if bytes.get(..7) != Some(&MAGIC[..7]) {
         return Err("it does not begin as an index does".into());
     }
@@ -154,7 +154,7 @@ pub(crate) fn parse(bytes: &[u8]) -> std::result::Result<VectorIndex, String> {
 }
 
 /// The next bytes.
-pub(crate) fn take<const N: usize>(rest: &mut &[u8]) -> Option<[u8; N]> {
+fn take<const N: usize>(rest: &mut &[u8]) -> Option<[u8; N]> {
     let (head, tail) = rest.split_first_chunk::<N>()?;
     *rest = tail;
     Some(*head)

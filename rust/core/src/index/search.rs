@@ -32,6 +32,8 @@ pub(crate) struct Search<'a> {
     survey: Option<Survey>,
     /// Rows compared so far.
     compared: usize,
+    /// What was asked for.
+    threshold: f32,
     /// Ids below are left out.
     first_id: u64,
     pub(crate) top: TopK,
@@ -49,22 +51,49 @@ impl<'a> Search<'a> {
         let survey =
             (threshold < SURVEY_BELOW && k <= SURVEY_K).then(|| Survey { room: 4 * k + 32, best: BinaryHeap::new() });
         let top = TopK::new(k, threshold);
-        Self { kernels, query, bounds: Vec::new(), candidates: Vec::new(), survey, compared: 0, first_id, top }
+        Self {
+            kernels,
+            query,
+            bounds: Vec::new(),
+            candidates: Vec::new(),
+            survey,
+            compared: 0,
+            threshold,
+            first_id,
+            top,
+        }
     }
 
     /// Runs several queries through a snapshot together: a segment's codes are read from far once, then from
     /// the cache.
     pub(crate) fn run(queries: &mut [Self], snapshot: &'a Snapshot) {
-        if snapshot.segments.iter().map(|segment| segment.slots()).sum::<usize>() >= SURVEY_FROM {
-            for (number, segment) in snapshot.segments.iter().enumerate() {
-                for query in &mut *queries {
-                    query.estimate(number, segment);
-                }
-            }
-            for query in &mut *queries {
-                query.settle(snapshot);
+        Self::survey(queries, snapshot);
+        Self::visit_all(queries, snapshot);
+        for query in queries {
+            // What the survey found may have been removed since, and with it the reason to ask for so much.
+            if query.top.threshold() > query.threshold && !query.top.is_full() {
+                query.top = TopK::new(query.top.k(), query.threshold);
+                Self::visit_all(std::slice::from_mut(query), snapshot);
             }
         }
+    }
+
+    /// Looks for good neighbours first where many are asked for.
+    fn survey(queries: &mut [Self], snapshot: &'a Snapshot) {
+        if snapshot.segments.iter().map(|segment| segment.slots()).sum::<usize>() < SURVEY_FROM {
+            return;
+        }
+        for (number, segment) in snapshot.segments.iter().enumerate() {
+            for query in &mut *queries {
+                query.estimate(number, segment);
+            }
+        }
+        for query in queries {
+            query.settle(snapshot);
+        }
+    }
+
+    fn visit_all(queries: &mut [Self], snapshot: &'a Snapshot) {
         for query in &mut *queries {
             if let Some(tail) = &snapshot.tail {
                 query.visit_tail(tail);
@@ -175,5 +204,38 @@ impl<'a> Search<'a> {
             self.bounds.push((&codes.basis, QueryBound::new(&codes.basis, self.kernels, self.query)));
             self.bounds.len() - 1
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::index::VectorIndex;
+    use crate::simd::kernels;
+
+    #[test]
+    fn what_was_surveyed_may_be_removed() {
+        let index = VectorIndex::new(64).expect("valid");
+        let rows: Vec<Vec<f32>> = (0..6000_u32)
+            .map(|i| {
+                (0..64).map(|d| ((i * 37 + d * 101) % 251) as f32 - 125.0 + f32::from(i % 7 == 0) * 60.0).collect()
+            })
+            .collect();
+        for row in &rows {
+            index.add(row).expect("valid");
+        }
+        let query = crate::codec::unit(&rows[70], 64).expect("valid");
+        let near = index.search(&query, -1.0, 20).expect("valid");
+        let snapshot = index.snapshot.load_full();
+        let mut search = [Search::new(kernels(), &query, -1.0, 5, 0)];
+        Search::survey(&mut search, &snapshot);
+        assert!(search[0].top.threshold() >= near[4].similarity);
+        for neighbour in &near[..12] {
+            assert!(index.remove(neighbour.id));
+        }
+        search[0].survey = None;
+        Search::run(&mut search, &snapshot);
+        let [search] = search;
+        assert_eq!(search.top.into_sorted(), near[12..17]);
     }
 }

@@ -99,6 +99,34 @@ proptest! {
     }
 }
 
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(32))]
+
+    /// Whoever knows the format and its checksum can write any bytes: they load as a sound index or not at all.
+    #[test]
+    fn forged_files_do_no_harm(edits in prop::collection::vec((0_usize..4000, any::<u8>()), 1..4), cut in 0_usize..600) {
+        let index = VectorIndex::new(50).expect("valid");
+        index.add_many(&grouped(3, 70, 50, 0.0).concat()).expect("valid");
+        let path = std::env::temp_dir().join(format!("nearhit-forged-{}-{cut}", std::process::id()));
+        index.save(&path).expect("writable");
+        let mut bytes = std::fs::read(&path).expect("readable");
+        bytes.truncate(bytes.len() - 32);
+        for (at, value) in edits {
+            let place = at % if at % 2 == 0 { 48 } else { bytes.len() };
+            bytes[place] = value;
+        }
+        bytes.truncate(bytes.len() - cut / 50);
+        bytes.extend_from_slice(blake3::hash(&bytes).as_bytes());
+        std::fs::write(&path, &bytes).expect("writable");
+        let loaded = VectorIndex::load(&path);
+        std::fs::remove_file(&path).expect("there");
+        match loaded {
+            Ok(loaded) => prop_assert_eq!(loaded.validate(), Ok(())),
+            Err(cause) => prop_assert!(matches!(cause, Error::Corrupt { .. }), "{cause}"),
+        }
+    }
+}
+
 #[test]
 fn bad_input_leaves_the_index_alone() {
     let index = VectorIndex::new(2).expect("valid");

@@ -48,6 +48,20 @@ impl TopK {
         }
     }
 
+    pub(crate) fn k(&self) -> usize {
+        self.k
+    }
+
+    /// The least similarity that is asked for.
+    pub(crate) fn threshold(&self) -> f32 {
+        self.threshold
+    }
+
+    /// Whether there are as many neighbours as were asked for.
+    pub(crate) fn is_full(&self) -> bool {
+        self.worst_first.len() >= self.k
+    }
+
     /// The same question without answers.
     pub(crate) fn empty(&self) -> Self {
         Self::new(self.k, self.threshold)
