@@ -55,6 +55,8 @@ def run(args: argparse.Namespace) -> int:
     """Measures and prints."""
     from nearhit.cli import _output
 
+    # One thread for everyone; numpy's library reads this when it is loaded.
+    os.environ.update(OPENBLAS_NUM_THREADS="1", MKL_NUM_THREADS="1", OMP_NUM_THREADS="1")
     vectors = _vectors(args)
     sizes = _sizes(args.sizes)
     results = [row for size in sizes for row in _measure(vectors, size, args)]
@@ -164,7 +166,8 @@ def _measure(vectors: NDArray[np.float32], size: int, args: argparse.Namespace) 
         for name, row in rows.items():
             row[f"p50 {threshold}"], row[f"p99 {threshold}"] = np.percentile(times[name], [50, 99]).tolist()
             hits = sum(bool(answer) and bool(near[q, answer[0][0]]) for q, answer in enumerate(found[name]))
-            row[f"recall {threshold}"] = hits / max(int(near.any(axis=1).sum()), 1)
+            total = int(near.any(axis=1).sum())
+            row[f"recall {threshold}"] = hits / total if total else None
     times, found = _ask(indexes, asked, -1.0, 10)
     best = -np.sort(-truth, axis=1)[:, : min(10, size)]
     for name, row in rows.items():
