@@ -2,8 +2,8 @@
 //!
 //! Vectors are appended to a tail; a full tail becomes an immutable page, and pages are grouped into
 //! segments with codes for the scan. Readers load one snapshot and never wait: nothing they see is
-//! written again but live bits. The writer holds a lock, publishes the next snapshot as a whole, and the
-//! last reader of an old one frees it.
+//! written again but live bits. The writer holds a lock, publishes the next snapshot as a whole, and frees an
+//! old one when its last reader has left: readers do not spend their time on it.
 
 mod file;
 mod page;
@@ -172,7 +172,7 @@ impl VectorIndex {
 
     fn publish(&self, writer: &mut Writer) {
         if let Some(snapshot) = writer.take_change() {
-            self.snapshot.store(snapshot);
+            writer.retire(self.snapshot.swap(snapshot));
         }
     }
 

@@ -35,6 +35,8 @@ pub(crate) struct Writer {
     shared: Arc<SharedBasis>,
     now: Arc<Snapshot>,
     changed: bool,
+    /// Replaced snapshots that were still being read when they were last looked at.
+    retired: Vec<Arc<Snapshot>>,
     next_id: u64,
     /// Pages by their first id.
     pages: BTreeMap<u64, Arc<Page>>,
@@ -59,6 +61,7 @@ impl Writer {
             shared,
             now: Arc::default(),
             changed: false,
+            retired: Vec::new(),
             next_id,
             pages: BTreeMap::new(),
             job: None,
@@ -70,6 +73,17 @@ impl Writer {
     /// The snapshot to publish, if there is a new one.
     pub(crate) fn take_change(&mut self) -> Option<Arc<Snapshot>> {
         std::mem::take(&mut self.changed).then(|| self.now.clone())
+    }
+
+    /// Takes a replaced snapshot, to be freed when nobody reads it any more. Nobody can begin to: so once this is
+    /// its only owner, it stays so.
+    pub(crate) fn retire(&mut self, old: Arc<Snapshot>) {
+        self.retired.push(old);
+        self.free();
+    }
+
+    fn free(&mut self) {
+        self.retired.retain(|old| Arc::strong_count(old) > 1);
     }
 
     pub(crate) fn now(&self) -> &Arc<Snapshot> {
@@ -165,6 +179,7 @@ impl Writer {
     /// One bounded step of whatever is to be done.
     fn work(&mut self, kernels: &Kernels, lessons: bool) {
         self.changes += 1;
+        self.free();
         let turn = self.changes.is_multiple_of(REWRITE_PACE);
         match &mut self.job {
             Some(Job::Lesson(lesson, slots)) if lessons => {
