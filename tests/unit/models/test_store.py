@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import select
 import signal
 import subprocess
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+from tests.support.unprivileged import unprivileged
 
 from nearhit import models
 from nearhit._errors import ModelFormatError, ModelNotFoundError, OptionError, StorageError
@@ -242,11 +242,14 @@ def test_a_home_that_is_no_folder_is_a_storage_error(
         models.fetch(models.EMBEDDER)
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
-def test_a_home_without_write_permission_is_a_storage_error(home: Path, make_bert: Callable[..., Path]) -> None:
+def test_a_home_without_write_permission_is_a_storage_error(
+    home: Path, tmp_path: Path, make_bert: Callable[..., Path]
+) -> None:
     home.mkdir(mode=0o500)
-    with pytest.raises(StorageError, match=r"fix the permissions, or point NEARHIT_HOME"):
-        models.converted(make_bert())
+    source = make_bert()
+    refused = pytest.raises(StorageError, match=r"fix the permissions, or point NEARHIT_HOME")
+    with unprivileged(tmp_path), refused:
+        models.converted(source)
 
 
 def test_a_full_disk_is_a_storage_error() -> None:

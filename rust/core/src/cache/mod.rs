@@ -2,7 +2,7 @@
 //!
 //! Readers take no lock: an exact hit is one probe of a concurrent map and one look at the generation; a near
 //! lookup searches the scope's own index and confirms what it finds in the same map. Writers take one lock,
-//! behind which the [`ledger`] keeps the eviction queues, the expiry order, the tags and the sums. Nothing
+//! behind which the `ledger` keeps the eviction queues, the expiry order, the tags and the sums. Nothing
 //! runs in the background: eviction and expiry happen in bounded steps within the stores that need the room.
 //!
 //! ```

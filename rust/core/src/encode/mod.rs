@@ -1,7 +1,7 @@
 //! Embedding text on the CPU: `WordPiece` tokens through a BERT encoder in 8-bit integers.
 //!
-//! [`tokenise`] turns text into ids, [`forward`] ids into hidden states over the kernels of [`crate::simd`],
-//! [`encoder`] owns both, and [`file`] keeps the packed weights between runs.
+//! `tokenise` turns text into ids, `forward` ids into hidden states over the kernels of [`crate::simd`],
+//! `encoder` owns both, and `file` keeps the packed weights between runs.
 
 mod config;
 mod encoder;

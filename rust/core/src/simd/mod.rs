@@ -1,12 +1,12 @@
 //! Kernels, one set for each instruction set, and the choice between them.
 //!
-//! The choice is made once for the process: [`kernels`] hands out a table of functions, and a scan
+//! The choice is made once for the process: `kernels` hands out a table of functions, and a scan
 //! looks into it once, not once for each vector. `NEARHIT_ISA` (`scalar`, `avx2`, `avx512`, `neon`)
 //! overrides the choice, for tests, where the machine has that set.
 //!
 //! Every kernel returns the same bits on every instruction set: integer sums are exact, and float
 //! sums use 32 lanes, separate multiply and add, and one fixed reduction tree everywhere. So a
-//! similarity never depends on the machine that computed it. The encoder's kernels ([`gemm`], [`encode`]) sum
+//! similarity never depends on the machine that computed it. The encoder's kernels (`gemm`, `encode`) sum
 //! integers exactly too, but their float parts fuse multiply and add where they can and may differ by rounding.
 
 #[cfg(target_arch = "x86_64")]
