@@ -38,6 +38,7 @@ from nearhit._errors import (
     TierTimeoutError,
     TierUnsupportedError,
     TooLargeError,
+    UnknownOptionError,
     ZeroVectorError,
 )
 from nearhit._index import VectorIndex
@@ -94,6 +95,7 @@ __all__ = [
     "TierUnsupportedError",
     "TooLargeError",
     "Trace",
+    "UnknownOptionError",
     "VectorIndex",
     "ZeroVectorError",
     "__version__",

@@ -6,9 +6,10 @@ import re
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 
-from nearhit._errors import OptionError
+from nearhit._errors import OptionError, UnknownOptionError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from types import UnionType
 
 _UNITS: Final = {
@@ -87,3 +88,29 @@ def parse_seconds(name: str, value: float | timedelta | None) -> float | None:
 
 def _is_number(value: Any, kind: type | UnionType) -> bool:
     return isinstance(value, kind) and not isinstance(value, bool)
+
+
+def refuse_unknown(owner: type, given: Mapping[str, Any]) -> None:
+    """Refuses options that a class does not have.
+
+    Args:
+        owner: The class whose constructor was called.
+        given: What was left over after its own options were taken.
+
+    Raises:
+        UnknownOptionError: Something was left over.
+    """
+    if not given:
+        return
+    import difflib  # noqa: PLC0415 - only a mistake needs them
+    import inspect  # noqa: PLC0415
+
+    name = next(iter(given))
+    known = [
+        parameter.name
+        for parameter in inspect.signature(owner).parameters.values()
+        if parameter.kind is not inspect.Parameter.VAR_KEYWORD
+    ]
+    nearest = difflib.get_close_matches(name, known, n=1)
+    way_out = f"did you mean {nearest[0]}?" if nearest else f"it has {', '.join(known)}"
+    raise UnknownOptionError(f"{owner.__name__} has no option {name}={given[name]!r}: {way_out}")

@@ -10,7 +10,8 @@ Every class derives from `Error`:
     │   ├── ThresholdError        similarity threshold outside [-1, 1]
     │   ├── EmptyPromptError      nothing to look up
     │   ├── RequestError          prompt or messages that cannot be read
-    │   ├── OptionError           unknown option, or a value out of range
+    │   ├── OptionError           a value out of its range
+    │   │   └── UnknownOptionError (TypeError)   no such option; suggests the nearest one
     │   └── TooLargeError         an answer that would not fit into an empty cache
     ├── StorageError              the file system refused: no space, no permission
     │   ├── CorruptFileError      a damaged file, or one that is not ours
@@ -74,6 +75,10 @@ class RequestError(InputError):
 
 class OptionError(InputError):
     """An unknown option, or a value out of its range."""
+
+
+class UnknownOptionError(OptionError, TypeError):
+    """There is no option of this name; the message suggests the nearest one."""
 
 
 class TooLargeError(InputError):

@@ -10,9 +10,9 @@ import warnings
 from itertools import islice
 from pathlib import Path
 from time import monotonic, perf_counter
-from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Literal, Never, TypeAlias, TypeVar
 
-from nearhit._config import parse_bytes, parse_count, parse_seconds
+from nearhit._config import parse_bytes, parse_count, parse_seconds, refuse_unknown
 from nearhit._core import CacheCore, Hit, Request
 from nearhit._errors import OptionError, StorageWarning
 from nearhit._types import Embedder
@@ -50,7 +50,9 @@ class CacheBase:
         path: str | PathLike[str] | None = None,
         durability: Literal["async", "sync"] = "async",
         backend: str | None = None,
+        **unknown: Never,
     ) -> None:
+        refuse_unknown(type(self), unknown)
         if embedder is not None and not isinstance(embedder, Embedder):
             kind = type(embedder).__name__
             raise OptionError(f"option embedder={kind} is not an embedder: it needs dim, id and embed(list[str])")

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from os import PathLike
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Never
 
+from nearhit._config import refuse_unknown
 from nearhit._core import RouterCore
 from nearhit._errors import OptionError
 from nearhit._portal import portal
@@ -43,7 +44,9 @@ class _Base:
         head: RoutingHead | str | PathLike[str] | None = None,
         breaker_failures: int = 5,
         breaker_cooldown: float = 5.0,
+        **unknown: Never,
     ) -> None:
+        refuse_unknown(type(self), unknown)
         if not isinstance(tiers, list | tuple):
             raise OptionError(f"tiers={tiers!r} is not valid: expected a list of tiers")
         if cache is not None and not (hasattr(cache, "lookup") and hasattr(cache, "store")):
