@@ -103,7 +103,7 @@ def refuse_unknown(owner: type, given: Mapping[str, Any]) -> None:
     if not given:
         return
     import difflib  # noqa: PLC0415 - only a mistake needs them
-    import inspect  # noqa: PLC0415
+    import inspect  # noqa: PLC0415 - likewise
 
     name = next(iter(given))
     known = [

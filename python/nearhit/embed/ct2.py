@@ -28,18 +28,6 @@ _BATCH_TEXTS = 16  # texts/s with 2 threads at 8, 16, 32, 64, 128 a batch: 1210,
 _BATCH_TOKENS = 4096
 _MOST_DEFAULT_THREADS = 4
 
-_QUANTIZATION: dict[str, models.Quantization] = {
-    "auto": "int8",
-    "int8": "int8",
-    "int8_float32": "int8",
-    "int8_float16": "int8",
-    "int8_bfloat16": "int8",
-    "float16": "float16",
-    "bfloat16": "float32",
-    "float32": "float32",
-}
-"""Compute types, and the stored weights that each one starts from."""
-
 
 class CTranslate2Embedder:
     """Turns texts into unit vectors with an encoder run by CTranslate2.
@@ -89,7 +77,7 @@ class CTranslate2Embedder:
         self.device, self._compute_type = _check(device, compute_type)
         self._threads = _positive("threads", threads if threads is not None else _default_threads())
         self._intra_threads = _positive("intra_threads", intra_threads)
-        self._folder = models.converted(model, _QUANTIZATION[compute_type])
+        self._folder = models.converted(model, models.STORED_WEIGHTS[compute_type])
         manifest = models.Manifest.read(self._folder)
         if manifest.kind != "encoder" or manifest.pooling is None:
             raise ModelFormatError(f"{manifest.name} is a {manifest.kind}, not an embedding model; use it as a tier")
@@ -200,8 +188,8 @@ def _identity(manifest: models.Manifest, computed: str) -> str:
 def _check(device: str, compute_type: str) -> tuple[Literal["cpu", "cuda"], str]:
     if device not in ("auto", "cpu", "cuda"):
         raise OptionError(f"unknown device {device!r}; expected 'auto', 'cpu' or 'cuda'")
-    if compute_type not in _QUANTIZATION:
-        raise OptionError(f"unknown compute_type {compute_type!r}; expected one of {', '.join(_QUANTIZATION)}")
+    if compute_type not in models.STORED_WEIGHTS:
+        raise OptionError(f"unknown compute_type {compute_type!r}; expected one of {', '.join(models.STORED_WEIGHTS)}")
     gpus = ctranslate2.get_cuda_device_count() if device != "cpu" else 0
     if device == "cuda" and not gpus:
         raise OptionError("device 'cuda': CTranslate2 finds no CUDA device on this machine; use device='auto' or 'cpu'")

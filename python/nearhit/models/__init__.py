@@ -9,7 +9,7 @@ Example:
 from __future__ import annotations
 
 from nearhit.models.catalogue import CATALOGUE, EMBEDDER, GENERATOR, PinnedWheel
-from nearhit.models.conversion import QUANTIZATIONS, Quantization, convert
+from nearhit.models.conversion import QUANTIZATIONS, STORED_WEIGHTS, Quantization, convert
 from nearhit.models.home import home
 from nearhit.models.manifest import Manifest
 from nearhit.models.progress import Progress
@@ -21,6 +21,7 @@ __all__ = [
     "EMBEDDER",
     "GENERATOR",
     "QUANTIZATIONS",
+    "STORED_WEIGHTS",
     "Installed",
     "Manifest",
     "PinnedWheel",

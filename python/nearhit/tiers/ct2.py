@@ -30,17 +30,6 @@ if TYPE_CHECKING:
     from nearhit.tiers.limits import Slot
     from nearhit.tiers.timing import Stopwatch, Timeouts
 
-_WEIGHTS: dict[str, models.Quantization] = {
-    "auto": "int8",
-    "int8": "int8",
-    "int8_float32": "int8",
-    "int8_float16": "int8",
-    "int8_bfloat16": "int8",
-    "float16": "float16",
-    "bfloat16": "float32",
-    "float32": "float32",
-}
-"""Compute types, and the stored weights that each one starts from."""
 
 _MOST_DEFAULT_THREADS = 4
 
@@ -100,8 +89,9 @@ class CTranslate2Tier(Tier):
     ) -> None:
         if device not in ("auto", "cpu", "cuda"):
             raise OptionError(f"unknown device {device!r}; expected 'auto', 'cpu' or 'cuda'")
-        if compute_type not in _WEIGHTS:
-            raise OptionError(f"unknown compute type {compute_type!r}; expected one of {', '.join(_WEIGHTS)}")
+        if compute_type not in models.STORED_WEIGHTS:
+            known = ", ".join(models.STORED_WEIGHTS)
+            raise OptionError(f"unknown compute type {compute_type!r}; expected one of {known}")
         for option, value in (("threads", threads), ("intra_threads", intra_threads), ("max_tokens", max_tokens)):
             check_whole(option, value, least=1)
         threads = threads or min(_cores(), _MOST_DEFAULT_THREADS)
@@ -109,7 +99,7 @@ class CTranslate2Tier(Tier):
         options.setdefault("max_concurrency", threads)
         options.setdefault("max_queue", _MAX_QUEUE)
         super().__init__(name, str(model), **options)
-        folder = models.converted(model, _WEIGHTS[compute_type])
+        folder = models.converted(model, models.STORED_WEIGHTS[compute_type])
         manifest = models.Manifest.read(folder)
         if manifest.kind != "generator":
             raise ModelFormatError(f"{manifest.name} is an {manifest.kind}, not a generator; use it as an embedder")

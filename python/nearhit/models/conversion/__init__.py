@@ -21,6 +21,18 @@ Quantization: TypeAlias = Literal["int8", "float16", "float32"]
 
 QUANTIZATIONS: tuple[Quantization, ...] = get_args(Quantization)
 
+STORED_WEIGHTS: dict[str, Quantization] = {
+    "auto": "int8",
+    "int8": "int8",
+    "int8_float32": "int8",
+    "int8_float16": "int8",
+    "int8_bfloat16": "int8",
+    "float16": "float16",
+    "bfloat16": "float32",
+    "float32": "float32",
+}
+"""CTranslate2's compute types, and the stored weights that each one starts from."""
+
 
 def write_model(source: Source, folder: Path, quantization: Quantization, progress: Progress = silent) -> Manifest:
     """Converts a model into an existing, empty folder.
