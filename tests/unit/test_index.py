@@ -127,6 +127,20 @@ def test_refuses_no_neighbours_and_no_dimensions() -> None:
         VectorIndex(2).search([1, 0], k=0)
     with pytest.raises(nearhit.OptionError, match="dim=0"):
         VectorIndex(0)
+    for call in (VectorIndex(2).search, VectorIndex(2).search_many):
+        for k in (-1, 2**64):
+            with pytest.raises(nearhit.OptionError, match=f"k={k}"):
+                call([[1, 0]] if call.__name__ == "search_many" else [1, 0], k=k)
+    with pytest.raises(nearhit.OptionError, match="dim=-3"):
+        VectorIndex(-3)
+
+
+def test_more_neighbours_than_there_are_is_all_of_them() -> None:
+    index = VectorIndex(2)
+    index.add_many([[1, 0], [1, 1]])
+    assert [id_ for id_, _ in index.search([1, 0], k=2**63)] == [0, 1]
+    with pytest.raises(nearhit.OptionError, match="k="):
+        index.search_many([[1, 0]], k=2**63)
 
 
 def test_remove() -> None:
@@ -137,6 +151,30 @@ def test_remove() -> None:
     assert not index.remove(2**63)
     assert index.search([1, 0], k=5) == [(second, 1.0)]
     assert len(index) == 1
+
+
+@pytest.mark.parametrize("id_", [-1, 2**64, -(2**70)])
+def test_refuses_ids_that_cannot_be(id_: int) -> None:
+    index = VectorIndex(2)
+    index.add([1, 0])
+    for call in (index.remove, index.vector, lambda id_: index.similarities([1, 0], [0, id_])):
+        with pytest.raises(nearhit.InputError, match=f"id {id_} "):
+            call(id_)
+    assert len(index) == 1
+
+
+@pytest.mark.parametrize("storage", ["f32", "f16", "int8"])
+def test_hands_out_vectors(rows: np.ndarray, storage: Any) -> None:
+    index = VectorIndex(96, storage=storage)
+    ids = index.add_many(3 * rows[:100])
+    for id_ in (0, 63, 64, 99):
+        vector = index.vector(ids[id_])
+        assert vector is not None
+        np.testing.assert_allclose(vector, rows[id_], atol=4e-3)
+        assert index.similarities(rows[5], [id_])[0] == pytest.approx(float(vector @ rows[5]), abs=1e-6)
+    index.remove(3)
+    assert index.vector(3) is None
+    assert index.vector(100) is None
 
 
 def test_an_empty_index_is_small_and_finds_nothing() -> None:

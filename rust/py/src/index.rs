@@ -9,6 +9,7 @@ use pyo3::types::PyByteArray;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use crate::arguments::{dim_of, id_of, ids_of, k_of};
 use crate::error::CoreError;
 use crate::vectors::{Array, many, one};
 
@@ -26,7 +27,7 @@ impl PyVectorIndex {
     #[pyo3(signature = (dim, *, storage = "f32", transform = None, path = None))]
     fn new(
         py: Python<'_>,
-        dim: usize,
+        #[pyo3(from_py_with = dim_of)] dim: usize,
         storage: &str,
         transform: Option<&Bound<'_, PyAny>>,
         path: Option<PathBuf>,
@@ -91,12 +92,31 @@ impl PyVectorIndex {
     }
 
     #[pyo3(signature = (id, /))]
-    fn remove(&self, id: u64) -> bool {
+    fn remove(&self, #[pyo3(from_py_with = id_of)] id: u64) -> bool {
         self.0.remove(id)
     }
 
+    #[pyo3(signature = (id, /))]
+    fn vector<'py>(
+        &self,
+        py: Python<'py>,
+        #[pyo3(from_py_with = id_of)] id: u64,
+    ) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let values = self.0.vector(id);
+        values
+            .map(|values| {
+                numpy(py, "float32", &values.iter().flat_map(|value| value.to_ne_bytes()).collect::<Vec<_>>())
+            })
+            .transpose()
+    }
+
     #[pyo3(signature = (vector, threshold = -1.0, k = 1), text_signature = "($self, vector, threshold=-1.0, k=1)")]
-    fn search(&self, vector: &Bound<'_, PyAny>, threshold: f32, k: usize) -> PyResult<Vec<(u64, f32)>> {
+    fn search(
+        &self,
+        vector: &Bound<'_, PyAny>,
+        threshold: f32,
+        #[pyo3(from_py_with = k_of)] k: usize,
+    ) -> PyResult<Vec<(u64, f32)>> {
         let query = one(vector)?;
         let found = if self.0.len() < QUICK_SEARCH {
             self.0.search(&query, threshold, k)
@@ -112,7 +132,7 @@ impl PyVectorIndex {
         py: Python<'py>,
         vectors: &Bound<'py, PyAny>,
         threshold: f32,
-        k: usize,
+        #[pyo3(from_py_with = k_of)] k: usize,
     ) -> PyResult<(Bound<'py, PyAny>, Bound<'py, PyAny>)> {
         let queries = many(vectors, self.0.dim())?;
         let found = py.detach(|| self.0.search_many(&queries, threshold, k)).map_err(CoreError)?;
@@ -130,8 +150,8 @@ impl PyVectorIndex {
         &self,
         vector: &Bound<'_, PyAny>,
         threshold: f32,
-        k: usize,
-        first_id: u64,
+        #[pyo3(from_py_with = k_of)] k: usize,
+        #[pyo3(from_py_with = id_of)] first_id: u64,
     ) -> PyResult<Vec<(u64, f32)>> {
         let query = one(vector)?;
         let found = vector.py().detach(|| self.0.search_from(&query, threshold, k, first_id)).map_err(CoreError)?;
@@ -139,7 +159,11 @@ impl PyVectorIndex {
     }
 
     #[expect(clippy::needless_pass_by_value, reason = "extracted arguments are owned")]
-    fn similarities(&self, vector: &Bound<'_, PyAny>, ids: Vec<u64>) -> PyResult<Vec<Option<f32>>> {
+    fn similarities(
+        &self,
+        vector: &Bound<'_, PyAny>,
+        #[pyo3(from_py_with = ids_of)] ids: Vec<u64>,
+    ) -> PyResult<Vec<Option<f32>>> {
         Ok(self.0.similarities(&one(vector)?, &ids).map_err(CoreError)?)
     }
 

@@ -1,5 +1,6 @@
 //! `nearhit._core`: arguments in, one call of the core, results out. No logic lives here.
 
+mod arguments;
 mod cache;
 mod convert;
 mod encode;

@@ -227,6 +227,11 @@ impl VectorIndex {
         Ok(ids.iter().map(score).collect())
     }
 
+    /// A vector as it is kept, of norm 1; `None` if the id is not here. One copy, no lock.
+    pub fn vector(&self, id: u64) -> Option<Vec<f32>> {
+        self.snapshot.load().find(id, |rows, slot| rows.decode(self.dim, slot).into_owned())
+    }
+
     /// The first `count` held ids from `first_id` up to but not including `end`, and their vectors, end to end.
     pub fn vectors(&self, first_id: u64, end: u64, count: usize) -> (Vec<u64>, Vec<f32>) {
         let (mut ids, mut values) = (Vec::new(), Vec::new());
