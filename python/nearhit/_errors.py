@@ -17,6 +17,7 @@ Every class derives from `Error`:
     │   ├── CorruptFileError      a damaged file, or one that is not ours
     │   └── StorageInUseError     another process writes the file
     ├── MissingDependencyError (ImportError)   an extra is not installed
+    ├── StreamBrokenError         a memoised stream that another caller's call feeds broke off
     ├── ReentrancyError (RuntimeError)   a synchronous call from inside the event loop it would wait for
     ├── ModelError
     │   ├── ModelNotFoundError    no such model here; says how to fetch it
@@ -103,6 +104,10 @@ class StorageWarning(UserWarning):
 
 class MissingDependencyError(Error, ImportError):
     """An optional dependency is not installed; the message names the extra."""
+
+
+class StreamBrokenError(Error):
+    """A memoised stream broke off: the call of another listener, which it came from, was interrupted or got stuck."""
 
 
 class ReentrancyError(Error, RuntimeError):

@@ -9,6 +9,8 @@ from nearhit import embed
 from nearhit._types import Chunk, Completion, DetailedEmbedder
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+
     import numpy as np
     from numpy.typing import NDArray
 
@@ -70,6 +72,32 @@ async def bare(prompt: str, *, temperature: float = 0.0) -> list[int]:
     return [len(prompt)]
 
 
+@nearhit.Cache().memoize(key=("temperature",))
+def pieces(prompt: str, temperature: float = 0.0) -> Iterator[str]:
+    yield prompt
+
+
+assert_type(pieces("question"), "Iterator[str]")
+pieces(7)  # type: ignore[arg-type]
+
+
+@nearhit.AsyncCache().memoize
+async def async_pieces(prompt: str) -> AsyncIterator[str]:
+    yield prompt
+
+
+class Client:
+    @nearhit.Cache().memoize(prompt="question")
+    def ask(self, question: str, *, temperature: float = 0.0) -> str:
+        return question
+
+
+assert_type(Client().ask("question", temperature=1.0), str)
+Client().ask("question", heat=1.0)  # type: ignore[call-arg]
+
+
 async def calls() -> None:
+    async for piece in async_pieces("question"):
+        assert_type(piece, str)
     assert_type(await bare("question", temperature=1.0), list[int])
     await bare(temperature=1.0)  # type: ignore[call-arg]

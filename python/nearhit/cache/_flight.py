@@ -1,7 +1,8 @@
 """Single-flight: of concurrent callers with one key, one makes the call and the others wait for it.
 
 Threads and tasks of any event loop can wait for each other. When the leader fails or is cancelled, exactly one
-waiter takes the lead; the others go on waiting. A waiter that has waited long enough makes its own call.
+waiter takes the lead; the others go on waiting. A waiter that has waited long enough makes its own call, and so does a
+leader whose call asks for itself.
 """
 
 from __future__ import annotations
@@ -15,14 +16,18 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
+from nearhit.cache._lifecycle import renew_in_child
+
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
 _LEAD: Final = object()
+_OWN: Final = object()
 
 
 @dataclass(slots=True, eq=False)
 class _Flight:
+    leader: object  # a thread's number or a task
     waiters: deque[Future[Any]] = field(default_factory=deque)
 
 
@@ -40,6 +45,11 @@ class Flights:
 
     def __init__(self, patience: float = 60.0) -> None:
         self._patience = patience
+        self.renew()
+        renew_in_child(self)
+
+    def renew(self) -> None:
+        """Forgets every call: in a forked child nobody makes them."""
         self._lock = threading.Lock()
         self._open: dict[Any, _Flight] = {}
 
@@ -48,8 +58,11 @@ class Flights:
 
     def run(self, key: Any, call: Callable[[], Any]) -> Any:
         """The value of `call()`, made here or by whoever is making it for this key already."""
-        waiter = self._board(key)
-        if waiter is not None:
+        me = threading.get_ident()
+        waiter = self._board(key, me)
+        if waiter is _OWN:
+            return call()
+        if isinstance(waiter, Future):
             try:
                 outcome = waiter.result(self._patience)
             except FutureTimeoutError:
@@ -60,6 +73,7 @@ class Flights:
                 raise
             if outcome is not _LEAD:
                 return outcome.value
+            self._lead(key, me)
         try:
             value = call()
         except BaseException:
@@ -70,8 +84,11 @@ class Flights:
 
     async def run_async(self, key: Any, call: Callable[[], Awaitable[Any]]) -> Any:
         """Like `run`, for a coroutine function; only the calling task waits."""
-        waiter = self._board(key)
-        if waiter is not None:
+        me = asyncio.current_task()
+        waiter = self._board(key, me)
+        if waiter is _OWN:
+            return await call()
+        if isinstance(waiter, Future):
             try:
                 outcome = await asyncio.wait_for(asyncio.wrap_future(waiter), self._patience)
             except TimeoutError:
@@ -82,6 +99,7 @@ class Flights:
                 raise
             if outcome is not _LEAD:
                 return outcome.value
+            self._lead(key, me)
         try:
             value = await call()
         except BaseException:
@@ -90,16 +108,23 @@ class Flights:
         self._land(key, value)
         return value
 
-    def _board(self, key: Any) -> Future[Any] | None:
-        """None for the leader, else what to wait for."""
+    def _board(self, key: Any, me: object) -> Future[Any] | object | None:
+        """None for the leader, `_OWN` for a call that the leader makes on its way, else what to wait for."""
         with self._lock:
             flight = self._open.get(key)
             if flight is None:
-                self._open[key] = _Flight()
+                self._open[key] = _Flight(me)
                 return None
+            if flight.leader == me:
+                return _OWN
             waiter: Future[Any] = Future()
             flight.waiters.append(waiter)
             return waiter
+
+    def _lead(self, key: Any, me: object) -> None:
+        """Takes down who has been given the lead."""
+        with self._lock:
+            self._open[key].leader = me
 
     def _land(self, key: Any, value: Any) -> None:
         with self._lock:
@@ -116,6 +141,7 @@ class Flights:
                 if not flight.waiters:
                     del self._open[key]
                     return
+                flight.leader = None
                 waiter = flight.waiters.popleft()
             if waiter.set_running_or_notify_cancel():
                 waiter.set_result(_LEAD)

@@ -5,22 +5,29 @@ from __future__ import annotations
 import asyncio
 import functools
 import inspect
-from typing import TYPE_CHECKING, Any, TypeVar, cast, overload
+import math
+from contextlib import aclosing
+from typing import TYPE_CHECKING, Any, Final, TypeVar, cast, overload
 
-from nearhit._core import Hit, Request
-from nearhit._errors import OptionError
+from nearhit._config import parse_seconds
+from nearhit._core import Hit
+from nearhit._errors import OptionError, RequestError
 from nearhit.cache._base import CacheBase, store_options
 from nearhit.cache._embedding import embed
 from nearhit.cache._flight import Flights
+from nearhit.cache._stream import AsyncStreams, Streams
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterable, Iterator
 
+    from nearhit._core import Request
     from nearhit.cache._base import Plan
     from nearhit.cache._records import Lookup
 
 F = TypeVar("F", bound="Callable[..., Any]")
 T = TypeVar("T")
+
+_RECEIVERS: Final = ("self", "cls")
 
 
 class MemoizeMixin(CacheBase):
@@ -32,6 +39,7 @@ class MemoizeMixin(CacheBase):
         function: F,
         *,
         prompt: str | None = None,
+        key: Iterable[str] | None = None,
         scope: Any = None,
         threshold: float | None = None,
         ttl: float | None = None,
@@ -46,6 +54,7 @@ class MemoizeMixin(CacheBase):
         function: None = None,
         *,
         prompt: str | None = None,
+        key: Iterable[str] | None = None,
         scope: Any = None,
         threshold: float | None = None,
         ttl: float | None = None,
@@ -59,6 +68,7 @@ class MemoizeMixin(CacheBase):
         function: F | None = None,
         *,
         prompt: str | None = None,
+        key: Iterable[str] | None = None,
         scope: Any = None,
         threshold: float | None = None,
         ttl: float | None = None,
@@ -68,13 +78,16 @@ class MemoizeMixin(CacheBase):
     ) -> Any:
         """Puts the cache in front of a function: plain, `async`, a generator or an async generator.
 
-        The prompt is compared exactly, then by meaning; every other argument, and the function's name, must match
-        exactly. Of concurrent calls with equal arguments one runs, and the others wait for its answer; if it fails,
-        one of them runs next. A generator's items are stored when it has come to its end, and played back as a stream.
+        The prompt is compared exactly, then by meaning; the function's name and the other arguments must match exactly
+        (but for `self` and `cls`). Of concurrent calls with equal arguments one runs, and the others wait for its
+        answer; if it fails, one of them runs next. A generator's items are stored when it has come to its end, and
+        played back as a stream; concurrent callers all read what one call yields, while it does.
 
         Args:
             function: The function, when used as a bare decorator.
             prompt: Name of the parameter that holds the prompt or the messages; None for the first one.
+            key: Names of the other parameters that must match; None for all. Leave out what is no JSON value (a
+                client, a session) and what does not bear on the answer (a timeout).
             scope: Caller's scope, or a function of the call's arguments (a dict by name) that returns it.
             threshold: As in `lookup`.
             ttl: As in `store`.
@@ -83,7 +96,8 @@ class MemoizeMixin(CacheBase):
             patience: Most seconds a call waits for another one's answer before it makes its own.
 
         Raises:
-            OptionError: The function has no such parameter.
+            OptionError: The function has no such parameter; when it is called: an argument that must match is no JSON
+                value.
 
         Example:
             >>> from nearhit.cache import Cache
@@ -96,26 +110,25 @@ class MemoizeMixin(CacheBase):
         """
         options = store_options(ttl=ttl, tags=tags, cost=cost)
         self._core.threshold(threshold)
+        waits = parse_seconds("patience", patience) or math.inf
+        if isinstance(key, str):
+            raise OptionError(f"option key={key!r} is not valid: expected names of parameters such as [{key!r}]")
+        names = None if key is None else frozenset(key)
 
         def decorate(function: F) -> F:
+            if isinstance(function, classmethod | staticmethod):
+                return cast("F", type(function)(decorate(cast("F", function.__func__))))
             call = _Call(
                 self,
                 function,
                 prompt=prompt,
+                key=names,
                 scope=scope,
                 threshold=threshold,
                 options=options,
-                flights=Flights(patience),
+                patience=waits,
             )
-            if inspect.isasyncgenfunction(function):
-                wrapper: Any = call.async_stream
-            elif inspect.iscoroutinefunction(function):
-                wrapper = call.async_value
-            elif inspect.isgeneratorfunction(function):
-                wrapper = call.stream
-            else:
-                wrapper = call.value
-            return cast("F", functools.wraps(function)(wrapper()))
+            return cast("F", functools.wraps(function)(call.wrapper()))
 
         return decorate if function is None else decorate(function)
 
@@ -151,33 +164,63 @@ class _Call:
         function: Callable[..., Any],
         *,
         prompt: str | None,
+        key: frozenset[str] | None,
         scope: Any,
         threshold: float | None,
         options: dict[str, Any],
-        flights: Flights,
+        patience: float,
     ) -> None:
         self._signature = inspect.signature(function)
-        names = [name for name in self._signature.parameters if name not in ("self", "cls")]
-        if not names or (prompt is not None and prompt not in names):
-            raise OptionError(f"{function!r} has no parameter {prompt or 'for the prompt'}; it has {names}")
+        names = [name for name in self._signature.parameters if name not in _RECEIVERS]
+        for wanted in (prompt, *sorted(key or ())):
+            if wanted is not None and wanted not in names:
+                raise OptionError(f"{function!r} has no parameter {wanted!r}; it has {names}")
+        if not names:
+            raise OptionError(f"{function!r} has no parameter for the prompt")
         self._cache = cache
         self._function = function
-        self._name = f"{function.__module__}.{function.__qualname__}"
+        plain = function.func if isinstance(function, functools.partial) else function
+        named = plain if hasattr(plain, "__qualname__") else type(plain)
+        self._name = f"{named.__module__}.{named.__qualname__}"
         self._prompt = names[0] if prompt is None else prompt
+        self._key = key
         self._scope = scope
         self._threshold = threshold
         self._options = options
-        self._flights = flights
+        self._patience = patience
 
-    def _request(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Any]:
-        """The request as an OpenAI-like body, and the caller's scope."""
+    def wrapper(self) -> Callable[..., Any]:
+        """The function with the cache in front, of the same kind."""
+        function = self._function
+        if not inspect.isroutine(function) and not isinstance(function, functools.partial):
+            function = type(function).__call__  # of an object that can be called, its method tells the kind
+        if inspect.isasyncgenfunction(function):
+            return self._async_stream(AsyncStreams(self._patience))
+        if inspect.iscoroutinefunction(function):
+            return self._async_value(Flights(self._patience))
+        if inspect.isgeneratorfunction(function):
+            return self._stream(Streams(self._patience))
+        return self._value(Flights(self._patience))
+
+    def _find(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Hit | Request, Any, Any]:
+        """The exact hit or the request of a call, the request as an OpenAI-like body, and the caller's scope."""
         bound = self._signature.bind(*args, **kwargs)
         bound.apply_defaults()
-        arguments = {name: value for name, value in bound.arguments.items() if name not in ("self", "cls")}
+        arguments = {name: value for name, value in bound.arguments.items() if name not in _RECEIVERS}
         scope = self._scope(arguments) if callable(self._scope) else self._scope
         prompt = arguments.pop(self._prompt)
+        if self._key is not None:
+            arguments = {name: value for name, value in arguments.items() if name in self._key}
         messages = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
-        return {"messages": messages, "memoize": {"function": self._name, "arguments": arguments}}, scope
+        body: Any = {"messages": messages, "memoize": {"function": self._name, "arguments": arguments}}
+        try:
+            return self._cache._find(body, scope), body, scope  # noqa: SLF001 - same package
+        except RequestError as error:
+            if self._key is not None and not arguments:
+                raise
+            listed = ", ".join(f"{name}={type(value).__name__}" for name, value in arguments.items())
+            error.add_note(f"arguments of {self._name} that must match: {listed}; name fewer with memoize(key=[...])")
+            raise
 
     def _seek(self, body: Any, scope: Any) -> Plan[Lookup]:
         return self._cache._lookup(body, scope, self._threshold, None)  # noqa: SLF001 - same package
@@ -185,18 +228,13 @@ class _Call:
     def _keep(self, lookup: Lookup, value: Any) -> Plan[str]:
         return self._cache._store(lookup, value, None, None, self._options)  # noqa: SLF001 - same package
 
-    def _exact(self, body: Any, scope: Any) -> Hit | None:
-        found = self._cache._find(body, scope)  # noqa: SLF001 - same package
-        return found if isinstance(found, Hit) else None
-
-    def value(self) -> Callable[..., Any]:
+    def _value(self, flights: Flights) -> Callable[..., Any]:
         run = self._cache._run_plan  # noqa: SLF001 - same package
 
         def wrapper(*args: Any, **kwargs: Any) -> Any:
-            body, scope = self._request(args, kwargs)
-            hit = self._exact(body, scope)
-            if hit is not None:
-                return hit.response
+            found, body, scope = self._find(args, kwargs)
+            if isinstance(found, Hit):
+                return found.response
 
             def call() -> Any:
                 lookup = run(self._seek(body, scope))
@@ -206,18 +244,17 @@ class _Call:
                 run(self._keep(lookup, value))
                 return value
 
-            return self._flights.run(Request(body, scope).fingerprint, call)
+            return flights.run(found.fingerprint, call)
 
         return wrapper
 
-    def async_value(self) -> Callable[..., Any]:
+    def _async_value(self, flights: Flights) -> Callable[..., Any]:
         run = self._cache._await_plan  # noqa: SLF001 - same package
 
         async def wrapper(*args: Any, **kwargs: Any) -> Any:
-            body, scope = self._request(args, kwargs)
-            hit = self._exact(body, scope)
-            if hit is not None:
-                return hit.response
+            found, body, scope = self._find(args, kwargs)
+            if isinstance(found, Hit):
+                return found.response
 
             async def call() -> Any:
                 lookup = await run(self._seek(body, scope))
@@ -227,41 +264,59 @@ class _Call:
                 await run(self._keep(lookup, value))
                 return value
 
-            return await self._flights.run_async(Request(body, scope).fingerprint, call)
+            return await flights.run_async(found.fingerprint, call)
 
         return wrapper
 
-    def stream(self) -> Callable[..., Any]:
+    def _stream(self, streams: Streams) -> Callable[..., Any]:
         run = self._cache._run_plan  # noqa: SLF001 - same package
 
         def wrapper(*args: Any, **kwargs: Any) -> Iterator[Any]:
-            body, scope = self._request(args, kwargs)
-            lookup = run(self._seek(body, scope))
-            if lookup.hit is not None:
-                yield from lookup.hit.response
+            found, body, scope = self._find(args, kwargs)
+            if isinstance(found, Hit):
+                yield from found.response
                 return
-            items = []
-            for item in self._function(*args, **kwargs):
-                items.append(item)
-                yield item
-            run(self._keep(lookup, items))
+
+            def call() -> Generator[Any, None, None]:
+                lookup = run(self._seek(body, scope))
+                if lookup.hit is not None:
+                    yield from lookup.hit.response
+                    return
+                items = []
+                for item in self._function(*args, **kwargs):
+                    items.append(item)
+                    yield item
+                run(self._keep(lookup, items))
+
+            yield from streams.follow(found.fingerprint, call)
 
         return wrapper
 
-    def async_stream(self) -> Callable[..., Any]:
+    def _async_stream(self, streams: AsyncStreams) -> Callable[..., Any]:
         run = self._cache._await_plan  # noqa: SLF001 - same package
 
         async def wrapper(*args: Any, **kwargs: Any) -> AsyncIterator[Any]:
-            body, scope = self._request(args, kwargs)
-            lookup = await run(self._seek(body, scope))
-            if lookup.hit is not None:
-                for item in lookup.hit.response:
+            found, body, scope = self._find(args, kwargs)
+            if isinstance(found, Hit):
+                for item in found.response:
                     yield item
                 return
-            items = []
-            async for item in self._function(*args, **kwargs):
-                items.append(item)
-                yield item
-            await run(self._keep(lookup, items))
+
+            async def call() -> AsyncGenerator[Any, None]:
+                lookup = await run(self._seek(body, scope))
+                if lookup.hit is not None:
+                    for item in lookup.hit.response:
+                        yield item
+                    return
+                items = []
+                async with aclosing(self._function(*args, **kwargs)) as made:
+                    async for item in made:
+                        items.append(item)
+                        yield item
+                await run(self._keep(lookup, items))
+
+            async with aclosing(streams.follow(found.fingerprint, call)) as followed:
+                async for item in followed:
+                    yield item
 
         return wrapper

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -264,3 +265,72 @@ def test_threads_and_tasks_wait_for_each_other() -> None:
         assert asyncio.run(flights.run_async("key", quick)) == "landed"
         assert leader.result() == "landed"
     assert calls == ["thread"]
+
+
+def test_only_the_named_parameters_have_to_match() -> None:
+    cache = Cache()
+    calls: list[object] = []
+
+    @cache.memoize(prompt="question", key=["language"])
+    def ask(client: object, question: str, *, language: str = "en", timeout: float = 1.0) -> str:
+        calls.append(client)
+        return f"{language} {question}"
+
+    assert ask(object(), "hi", timeout=2.0) == ask(object(), "hi", timeout=3.0) == "en hi"
+    assert ask(object(), "hi", language="de") == "de hi"
+    assert len(calls) == 2
+    with pytest.raises(nearhit.OptionError, match="lang"):
+        cache.memoize(key=["lang"])(ask)
+    with pytest.raises(nearhit.OptionError, match="names of parameters"):
+        cache.memoize(key="language")
+
+
+def test_an_argument_that_cannot_be_compared_is_refused_before_the_call() -> None:
+    cache = Cache()
+
+    @cache.memoize
+    def ask(prompt: str, client: object) -> str:
+        raise AssertionError("not to be called")
+
+    with pytest.raises(nearhit.RequestError) as refused:
+        ask("hi", object())
+    assert "client=object" in refused.value.__notes__[0]
+    assert "key=" in refused.value.__notes__[0]
+
+
+async def test_class_and_static_methods_partials_and_callable_objects() -> None:
+    cache = Cache()
+
+    class Client:
+        def __init__(self, name: str) -> None:
+            self.name = name
+
+        @cache.memoize
+        @classmethod
+        def of_class(cls, prompt: str) -> str:
+            return f"{cls.__name__} {prompt}"
+
+        @cache.memoize
+        @staticmethod
+        def of_none(prompt: str) -> str:
+            return f"static {prompt}"
+
+        @cache.memoize
+        def stream(self, prompt: str) -> Iterator[str]:
+            yield f"{self.name} {prompt}"
+
+        async def __call__(self, prompt: str) -> str:
+            return f"{self.name} called {prompt}"
+
+    client = Client("first")
+    assert Client.of_class("hi") == client.of_class("hi") == "Client hi"
+    assert Client.of_none("hi") == client.of_none("hi") == "static hi"
+    assert list(client.stream("hi")) == list(Client("second").stream("hi")) == ["first hi"]
+    assert await cache.memoize(client)("hi") == "first called hi"
+
+    def greet(greeting: str, prompt: str) -> str:
+        return f"{greeting} {prompt}"
+
+    assert cache.memoize(functools.partial(greet, "hello"), prompt="prompt")("you") == "hello you"
+    with pytest.raises(nearhit.OptionError, match="patience"):
+        cache.memoize(patience=0)
