@@ -388,10 +388,11 @@ class CacheCore:
         embedder: tuple[str, int] | None,
         path: PathLike[str] | None,
         durability: str,
+        read_only: bool,
     ) -> CacheCore: ...
     @property
-    def opened(self) -> tuple[int, int, int, Path | None]:
-        """What opening the file brought to light: entries, foreign vectors, damaged records, file set aside."""
+    def opened(self) -> tuple[int, int, int, str | None, Path | None]:
+        """What opening the file brought to light: entries, foreign vectors, damaged records, why it broke off, copy."""
     @property
     def storage_failure(self) -> str | None:
         """Why the last attempt to write the file failed, if it did."""
@@ -413,7 +414,7 @@ class CacheCore:
         """The `k` nearest entries of the request's scope, whatever their similarity."""
     def peek(self, request: Request) -> Hit | None:
         """The exact hit of a request, not counted as one."""
-    def peek_near(self, entry_id: str, similarity: float, confidence: float) -> Hit | None:
+    def peek_near(self, request: Request, entry_id: str, similarity: float, confidence: float) -> Hit | None:
         """The entry with this id as a near hit of the similarity given, not counted as one."""
     def count_miss(self) -> None:
         """Counts a lookup that found nothing."""
@@ -437,6 +438,8 @@ class CacheCore:
         """Stores an answer; returns its entry id. With `created`, `expires` None means never."""
     def feedback(self, hit: Hit, correct: bool) -> None:
         """Takes a judgement of a hit."""
+    def judgements(self) -> list[tuple[str, str, bool, float, float]]:
+        """What was said of near hits: query, candidate, whether it was right, similarity, when."""
     def entries(self) -> Entries:
         """Every live entry as a dict, oldest first."""
     def invalidate_id(self, entry_id: str, sequence: int | None = None, /) -> bool:

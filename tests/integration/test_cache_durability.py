@@ -9,6 +9,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -72,6 +73,114 @@ def test_one_writer_at_a_time(path: Path) -> None:
     first.store("later", "kept in memory only")
     with Cache(path=path) as second:
         assert second.lookup("later") is None
+
+
+def test_a_file_in_use_can_be_read(path: Path) -> None:
+    embedder = HashingEmbedder()
+    with Cache(embedder, path=path, durability="sync", threshold=0.8) as writer:
+        writer.store(PROMPT, "Click.", scope="a")
+        with Cache(embedder, path=path, read_only=True, threshold=0.8) as reader:
+            near = reader.lookup(NEARLY, scope="a")
+            assert near is not None
+            assert near.response == "Click."
+            writer.store("later", "not seen")
+            reader.store("own", "kept in memory only")
+            reader.flush()
+            assert reader.lookup("later") is None
+            assert reader.lookup("own") is not None
+            assert reader.invalidate(scope="a") == 1
+        code = f"from nearhit import Cache; print(len(Cache(path={str(path)!r}, read_only=True)))"
+        other = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+        assert other.stdout.strip() == "2"
+    with Cache(path=path, read_only=True) as reader:  # and when nobody writes it
+        assert {entry["prompt"] for entry in reader._core.entries()} == {PROMPT, "later"}
+
+
+def test_only_reading_changes_nothing(path: Path) -> None:
+    with pytest.raises(nearhit.StorageError, match="No such file"):
+        Cache(path=path, read_only=True)
+    assert not path.exists()
+    with pytest.raises(nearhit.OptionError, match="read_only"):
+        Cache(read_only=True)
+    with Cache(path=path) as cache:
+        for number in range(20):
+            cache.store(f"prompt {number}", "x" * 500)
+        cache.store("short", "x", ttl=0.02)
+    content = path.read_bytes()
+    time.sleep(0.03)
+    with Cache(path=path, read_only=True, max_entries=5) as reader:
+        assert len(reader) == 5
+    assert path.read_bytes() == content
+    path.chmod(0o444)
+    path.parent.chmod(0o555)  # as on a medium that cannot be written
+    try:
+        with unprivileged(path.parent), Cache(path=path, read_only=True) as reader:
+            assert len(reader) == 20
+    finally:
+        path.parent.chmod(0o755)
+
+
+def test_only_reading_a_damaged_file_gives_what_is_whole(path: Path) -> None:
+    with Cache(path=path) as cache:
+        for number in range(200):
+            cache.store(f"prompt {number}", f"{number} " * 300)
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2 : len(content) // 2 + 6000] = b"\xff" * 6000
+    path.write_bytes(content)
+    with pytest.warns(nearhit.StorageWarning), Cache(path=path, read_only=True) as reader:
+        held = {entry["prompt"]: entry["response"] for entry in reader._core.entries()}
+    assert 0 < len(held) < 200
+    assert all(held[f"prompt {number}"] == f"{number} " * 300 for number in range(200) if f"prompt {number}" in held)
+    assert path.read_bytes() == content
+    assert list(path.parent.glob("*.damaged-*")) == []
+
+
+def test_a_file_of_the_first_version_is_read_and_migrated(path: Path) -> None:
+    with Cache(path=path) as cache:
+        cache.store("prompt", "answer")
+    with closing(sqlite3.connect(path)) as connection:
+        connection.executescript("DROP TABLE judgement; PRAGMA user_version = 1;")
+    with Cache(path=path, read_only=True) as reader:
+        assert reader.lookup("prompt") is not None
+    with closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("PRAGMA user_version").fetchone() == (1,)
+    with Cache(path=path) as cache:
+        assert cache.lookup("prompt") is not None
+    with closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("PRAGMA user_version").fetchone() == (2,)
+
+
+def test_judgements_are_kept_with_the_entries(path: Path) -> None:
+    embedder = HashingEmbedder()
+    with Cache(embedder, path=path, threshold=0.8, durability="sync") as cache:
+        cache.store(PROMPT, "Click.")
+        for correct in (True, False):
+            hit = cache.lookup(NEARLY)
+            assert hit is not None
+            assert hit.kind == "near"
+            cache.feedback(hit, correct)
+        exact = cache.lookup(PROMPT)
+        assert exact is not None
+        cache.feedback(exact, correct=True)  # no pair of two prompts
+        (judged,) = cache.judgements()  # the later word on a pair counts
+        assert (judged.a, judged.b, judged.label) == (NEARLY, PROMPT, 0)
+        assert judged.similarity == pytest.approx(hit.similarity)
+        assert abs(judged.time - time.time()) < 60
+        cache.store(PROMPT, "Click.", scope="other")
+        other = cache.lookup(NEARLY, scope="other")
+        assert other is not None
+        cache.feedback(other, correct=True)
+        assert [pair.label for pair in cache.judgements()] == [0, 1]
+    with Cache(embedder, path=path) as cache:
+        assert cache.judgements()[0] == judged
+        cache.invalidate(scope="other")
+        assert cache.judgements() == [judged]
+    with Cache(path=path) as cache:
+        assert cache.judgements() == [judged]
+        cache.clear()
+        assert cache.judgements() == []
+    with Cache(path=path, read_only=True) as cache:
+        assert cache.judgements() == []
 
 
 def test_exit_without_close_loses_nothing(path: Path) -> None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from nearhit._core import Hit, Request
 from nearhit.cache._async import AsyncCache
-from nearhit.cache._records import Candidate, Explanation, Latency, Lookup, ScopeStats, Stats
+from nearhit.cache._records import Candidate, Explanation, Judgement, Latency, Lookup, ScopeStats, Stats
 from nearhit.cache._sync import Cache
 
 __all__ = [
@@ -21,6 +21,7 @@ __all__ = [
     "Candidate",
     "Explanation",
     "Hit",
+    "Judgement",
     "Latency",
     "Lookup",
     "Request",

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from os import PathLike
 
     from nearhit._types import Prompt
-    from nearhit.cache._records import Explanation, Lookup, Stats
+    from nearhit.cache._records import Explanation, Judgement, Lookup, Stats
 
 T = TypeVar("T")
 
@@ -109,6 +109,10 @@ class AsyncCache(MemoizeMixin, CacheBase):
     async def feedback(self, hit: Hit, correct: bool) -> None:  # noqa: FBT001 - the contract's signature reads well
         """See `Cache.feedback`."""
         await self._off_loop(self._core.feedback, hit, correct)
+
+    async def judgements(self) -> list[Judgement]:
+        """See `Cache.judgements`."""
+        return self._judgements()
 
     async def reembed(self, *, progress: Callable[[int, int], None] | None = None) -> int:
         """See `Cache.reembed`."""

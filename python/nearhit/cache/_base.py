@@ -17,7 +17,7 @@ from nearhit._core import CacheCore, Hit, Request
 from nearhit._errors import OptionError, StorageWarning
 from nearhit._types import Embedder
 from nearhit.cache._lifecycle import keep_until_exit
-from nearhit.cache._records import Candidate, Explanation, Lookup, Stats
+from nearhit.cache._records import Candidate, Explanation, Judgement, Lookup, Stats
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
@@ -49,6 +49,7 @@ class CacheBase:
         ttl: float | None = None,
         path: str | PathLike[str] | None = None,
         durability: Literal["async", "sync"] = "async",
+        read_only: bool = False,
         backend: str | None = None,
         **unknown: Never,
     ) -> None:
@@ -58,11 +59,13 @@ class CacheBase:
             raise OptionError(f"option embedder={kind} is not an embedder: it needs dim, id and embed(list[str])")
         if durability not in ("async", "sync"):
             raise OptionError(f'option durability={durability!r} is not valid: expected "async" or "sync"')
+        if read_only and path is None:
+            raise OptionError("option read_only=True needs the path of a file to read")
         if backend is not None:
             raise OptionError(f"option backend={backend!r} is not available in this version: leave it None")
         self._embedder = embedder
         self._made = monotonic()
-        self._waits_for_disk = path is not None and durability == "sync"
+        self._waits_for_disk = path is not None and durability == "sync" and not read_only
         self._core = CacheCore(
             threshold=threshold,
             policy=policy,
@@ -73,10 +76,11 @@ class CacheBase:
             embedder=None if embedder is None else (embedder.id, embedder.dim),
             path=None if path is None else Path(path).expanduser(),
             durability=durability,
+            read_only=read_only,
         )
         if path is not None:
             keep_until_exit(self._core)
-            _report(path, *self._core.opened)
+            _report(path, self._core.opened)
         self._find = self._core.find  # one attribute look-up less on the way of every hit
 
     @property
@@ -133,7 +137,7 @@ class CacheBase:
             hit = (
                 None
                 if accepted is None
-                else self._core.peek_near(accepted.entry_id, accepted.similarity, accepted.confidence)
+                else self._core.peek_near(request, accepted.entry_id, accepted.similarity, accepted.confidence)
             )
         reason = _reason(request, exact, candidates, truncated=truncated, has_vector=vector is not None)
         return Explanation(request.text, hit, candidates, least, reason)
@@ -173,6 +177,12 @@ class CacheBase:
             return int(self._core.invalidate_id(Request(prompt, scope).fingerprint))
         return self._core.invalidate_scope(scope)
 
+    def _judgements(self) -> list[Judgement]:
+        return [
+            Judgement(query, candidate, int(correct), similarity, time)
+            for query, candidate, correct, similarity, time in self._core.judgements()
+        ]
+
     def _stats(self) -> Stats:
         figures = {"uptime": monotonic() - self._made, "storage_failure": self._core.storage_failure}
         return Stats.of({**self._core.stats(), **figures})
@@ -206,14 +216,13 @@ class CacheBase:
         return count
 
 
-def _report(path: str | PathLike[str], entries: int, foreign: int, damaged: int, set_aside: Path | None) -> None:
+def _report(path: str | PathLike[str], opened: tuple[int, int, int, str | None, Path | None]) -> None:
     """Warns of what opening a file brought to light."""
-    if set_aside is not None:
-        warnings.warn(
-            f"{path} was damaged: it was set aside as {set_aside}, and {entries} entries that could be read were kept",
-            StorageWarning,
-            stacklevel=4,
-        )
+    entries, foreign, damaged, broken, set_aside = opened
+    if broken is not None:
+        kept = f"{entries} entries that could be read were kept"
+        where = f"it was set aside as {set_aside}, and {kept}" if set_aside else kept
+        warnings.warn(f"{path} is damaged ({broken}): {where}", StorageWarning, stacklevel=4)
     elif damaged:
         warnings.warn(f"{path}: {damaged} damaged entries were dropped, {entries} kept", StorageWarning, stacklevel=4)
     if foreign:

@@ -97,6 +97,25 @@ class Explanation:
 
 
 @dataclass(frozen=True, slots=True)
+class Judgement:
+    """What `feedback` said of a near hit: a labelled pair, in the form that `nearhit tune` reads.
+
+    Attributes:
+        a: What was asked.
+        b: The prompt whose answer was given.
+        label: 1 if the answer was right, else 0.
+        similarity: Cosine of the two.
+        time: When it was judged, in seconds since 1970.
+    """
+
+    a: str
+    b: str
+    label: int
+    similarity: float
+    time: float
+
+
+@dataclass(frozen=True, slots=True)
 class ScopeStats:
     """What one caller's scope holds, and its hits since it last was empty."""
 

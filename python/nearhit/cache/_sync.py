@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from os import PathLike
 
     from nearhit._types import Prompt
-    from nearhit.cache._records import Explanation, Lookup, Stats
+    from nearhit.cache._records import Explanation, Judgement, Lookup, Stats
 
 
 class Cache(MemoizeMixin, CacheBase):
@@ -33,6 +33,8 @@ class Cache(MemoizeMixin, CacheBase):
         ttl: Seconds an answer lives unless it says otherwise; a hit never extends it.
         path: File that the entries are kept in (SQLite); one process at a time. None keeps them in memory only.
         durability: "async" returns at once and loses at most the last second in a crash; "sync" waits for the disk.
+        read_only: Only read the file at `path`, which another process may be writing: the cache begins with what is in
+            it now, sees nothing of what is written to it later, and keeps to itself what is stored here.
         backend: Not available yet.
 
     Raises:
@@ -155,16 +157,25 @@ class Cache(MemoizeMixin, CacheBase):
         return self._stats()
 
     def clear(self) -> None:
-        """Removes everything; readers see an empty cache from one moment to the next."""
+        """Removes everything, judgements too; readers see an empty cache from one moment to the next."""
         self._core.clear()
 
     def feedback(self, hit: Hit, correct: bool) -> None:  # noqa: FBT001 - the contract's signature reads well
         """Says whether a hit was right.
 
         A wrong near hit makes its entry exact-only: the answer may be right for its own prompt. A wrong exact hit
-        removes its entry. If the entry has been replaced since, its successor is left alone.
+        removes its entry. If the entry has been replaced since, its successor is left alone. The two prompts of a
+        near hit are remembered with what was said of them: see `judgements`.
         """
         self._core.feedback(hit, correct)
+
+    def judgements(self) -> list[Judgement]:
+        """What `feedback` said of near hits, oldest first: the latest 10,000, each pair of prompts once.
+
+        They are kept with the entries where there is a `path`, and go when their scope or everything is removed.
+        `nearhit cache export --judgements` writes them in the form that `nearhit tune` reads.
+        """
+        return self._judgements()
 
     def reembed(self, *, progress: Callable[[int, int], None] | None = None) -> int:
         """Embeds the entries whose vectors are of another embedder, which answer only equal requests until then.

@@ -23,7 +23,7 @@ import os
 import sqlite3
 import tempfile
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, cast
 
@@ -31,10 +31,11 @@ from nearhit._core import Request
 from nearhit._errors import CorruptFileError, InputError, StorageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from os import PathLike
 
     from nearhit._core import CacheCore
+    from nearhit.cache._records import Judgement
 
 _QUESTIONS = ("prompt", "question", "query")
 _ANSWERS = ("response", "answer")
@@ -71,6 +72,22 @@ def export(core: CacheCore, path: str | PathLike[str]) -> int:
     Raises:
         StorageError: The file cannot be written; what stood there is untouched.
     """
+    return _write(path, map(_line, core.entries()))
+
+
+def export_judgements(judgements: Iterable[Judgement], path: str | PathLike[str]) -> int:
+    """Writes judgements to `path` as labelled pairs: {"a", "b", "label"}, with "similarity" and "time".
+
+    Returns:
+        How many were written.
+
+    Raises:
+        StorageError: The file cannot be written; what stood there is untouched.
+    """
+    return _write(path, map(asdict, judgements))
+
+
+def _write(path: str | PathLike[str], rows: Iterable[dict[str, Any]]) -> int:
     target = Path(path)
     count = 0
     try:
@@ -78,8 +95,8 @@ def export(core: CacheCore, path: str | PathLike[str]) -> int:
         os.close(handle)
         try:
             with _open(Path(name), "wt", packed=target.suffix == ".gz") as out:
-                for fields in core.entries():
-                    out.write(json.dumps(_line(fields), ensure_ascii=False, separators=(",", ":")) + "\n")
+                for row in rows:
+                    out.write(json.dumps(row, ensure_ascii=False, separators=(",", ":")) + "\n")
                     count += 1
             Path(name).replace(target)
         finally:

@@ -1,6 +1,7 @@
 """Look into a cache file: what it holds, one entry in full, the entries near a text; export, import and clear it.
 
-The file must not be in use by another process. Looking changes nothing but dropping entries whose time is over.
+stats, inspect and export only read the file, and work beside a process that writes it; the others need it for
+themselves.
 """
 
 from __future__ import annotations
@@ -51,6 +52,9 @@ def register(subparsers: Subparsers) -> None:
     )
     inspect.add_argument("--limit", type=int, default=20, metavar="N", help="most entries shown; default: %(default)s")
     export.add_argument("out", metavar="OUT", help="file to write")
+    export.add_argument(
+        "--judgements", action="store_true", help="what feedback() said of near hits, as pairs for `nearhit tune`"
+    )
     import_.add_argument("source", metavar="SOURCE", help="file to read")
     import_.add_argument("--exact-only", action="store_true", help="embed nothing: imported entries only answer equals")
     clear.add_argument("--id", metavar="ID", help="the entry with this id")
@@ -73,8 +77,8 @@ def run(args: argparse.Namespace) -> int:
     }[args.action](args)
 
 
-def _open(file: str, embedder: Embedder | None = None, *, create: bool = False) -> Cache:
-    """Opens the file without bounds, so that looking at it evicts nothing."""
+def _open(file: str, embedder: Embedder | None = None, *, create: bool = False, look: bool = False) -> Cache:
+    """Opens the file without bounds, so that nothing is evicted; to `look` is to leave it as it is."""
     from nearhit.cache import Cache
     from nearhit.cli import _output
 
@@ -82,7 +86,7 @@ def _open(file: str, embedder: Embedder | None = None, *, create: bool = False) 
         raise StorageError(f"{file}: no such file")
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", StorageWarning)
-        cache = Cache(embedder, path=file, max_bytes=None)
+        cache = Cache(embedder, path=file, max_bytes=None, read_only=look)
     for warning in caught:
         _output.warn(str(warning.message))
     return cache
@@ -99,7 +103,7 @@ def _stats(args: argparse.Namespace) -> int:
 
     from nearhit.cli import _output
 
-    with _open(args.file) as cache:
+    with _open(args.file, look=True) as cache:
         stats = cache.stats()
         entries = list(cache._core.entries())  # noqa: SLF001 - same package
     size = Path(args.file).stat().st_size
@@ -147,7 +151,7 @@ def _inspect(args: argparse.Namespace) -> int:
     if sum(choice is not None for choice in (args.id, args.text, args.similar)) > 1:
         raise OptionError("inspect takes one of --id, --text and --similar")
     embedder = None if args.similar is None else _embedder(args.embedder)
-    with _open(args.file, embedder) as cache:
+    with _open(args.file, embedder, look=True) as cache:
         entries: dict[str, dict[str, Any]] = {entry["id"]: entry for entry in cache._core.entries()}  # noqa: SLF001
         if args.similar is not None:
             near = cache.explain(args.similar, scope=_parse_scope(args.scope), k=args.limit).candidates
@@ -205,8 +209,13 @@ def _matching(entries: dict[str, dict[str, Any]], args: argparse.Namespace) -> A
 
 
 def _export(args: argparse.Namespace) -> int:
-    with _open(args.file) as cache:
-        print(f"{cache.export(args.out)} entries written to {args.out}")
+    from nearhit.cache import portable
+
+    with _open(args.file, look=True) as cache:
+        if args.judgements:
+            print(f"{portable.export_judgements(cache.judgements(), args.out)} judgements written to {args.out}")
+        else:
+            print(f"{cache.export(args.out)} entries written to {args.out}")
     return 0
 
 

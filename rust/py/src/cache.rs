@@ -6,8 +6,8 @@ use crate::fork::detached;
 use crate::vectors;
 use nearhit_core::Error;
 use nearhit_core::cache::{
-    Cache, Caller, Candidate, Clock, Entry, Form, Hit, Kind, Meta, NEVER, NearQuery, NewEntry, Opened, Options,
-    Payload, Policy, Space, Stats, to_json,
+    Cache, Caller, Candidate, Clock, Entry, Form, Hit, Judgement, Kind, Meta, NEVER, NearQuery, NewEntry, Opened,
+    Options, Payload, Policy, Space, Stats, to_json,
 };
 use nearhit_core::persist::Durability;
 use nearhit_core::text::canonical::{Fingerprint, Request, ScopeId};
@@ -108,11 +108,19 @@ pub(crate) struct PyHit {
     kind: Kind,
     similarity: f32,
     confidence: Option<f32>,
+    query: Option<Box<str>>,
 }
 
 impl From<Hit> for PyHit {
     fn from(hit: Hit) -> Self {
-        Self { entry: hit.entry, kind: hit.kind, similarity: hit.similarity, confidence: hit.confidence }
+        let Hit { entry, kind, similarity, confidence, query } = hit;
+        Self { entry, kind, similarity, confidence, query }
+    }
+}
+
+impl PyHit {
+    fn exact(entry: Arc<Entry>) -> Self {
+        Self { entry, kind: Kind::Exact, similarity: 1.0, confidence: Some(1.0), query: None }
     }
 }
 
@@ -211,7 +219,7 @@ pub(crate) struct PyCache {
 #[pymethods]
 impl PyCache {
     #[new]
-    #[pyo3(signature = (*, threshold, policy, max_entries, max_bytes, scope_bytes, ttl, embedder, path, durability))]
+    #[pyo3(signature = (*, threshold, policy, max_entries, max_bytes, scope_bytes, ttl, embedder, path, durability, read_only))]
     #[expect(clippy::too_many_arguments, reason = "keyword arguments of the Python class")]
     fn new(
         py: Python<'_>,
@@ -224,6 +232,7 @@ impl PyCache {
         embedder: Option<(String, usize)>,
         path: Option<PathBuf>,
         durability: &str,
+        read_only: bool,
     ) -> PyResult<Self> {
         let policy: Policy = policy.parse().map_err(CoreError)?;
         let options = Options {
@@ -238,6 +247,7 @@ impl PyCache {
         };
         let durability = Durability::parse(durability).map_err(CoreError)?;
         let (core, opened) = match path {
+            Some(path) if read_only => detached(py, || Cache::look(options, &path)),
             Some(path) => detached(py, || Cache::open(options, &path, durability)),
             None => Cache::new(options).map(|cache| (cache, Opened::default())),
         }
@@ -246,11 +256,11 @@ impl PyCache {
         Ok(Self { core, opened, synchronous })
     }
 
-    /// What opening the file brought to light: entries, foreign, damaged, set aside.
+    /// What opening the file brought to light: entries, foreign, damaged, why it broke off, set aside.
     #[getter]
-    fn opened(&self) -> (usize, usize, usize, Option<PathBuf>) {
-        let Opened { entries, foreign, damaged, set_aside } = self.opened.clone();
-        (entries, foreign, damaged, set_aside)
+    fn opened(&self) -> (usize, usize, usize, Option<String>, Option<PathBuf>) {
+        let Opened { entries, foreign, damaged, broken, set_aside } = self.opened.clone();
+        (entries, foreign, damaged, broken, set_aside)
     }
 
     /// Waits until everything stored so far is in the file.
@@ -296,10 +306,7 @@ impl PyCache {
         scope: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyAny>> {
         with_request(prompt, scope, |request, caller| match self.core.lookup_exact(request.fingerprint) {
-            Some(entry) => {
-                Ok(Bound::new(py, PyHit { entry, kind: Kind::Exact, similarity: 1.0, confidence: Some(1.0) })?
-                    .into_any())
-            }
+            Some(entry) => Ok(Bound::new(py, PyHit::exact(entry))?.into_any()),
             None => Ok(Bound::new(py, own(request, caller)?)?.into_any()),
         })
     }
@@ -347,13 +354,21 @@ impl PyCache {
     /// The exact hit of a request, not counted as one.
     fn peek(&self, request: &Bound<'_, PyRequest>) -> Option<PyHit> {
         let entry = self.core.peek(request.get().fingerprint)?;
-        Some(PyHit { entry, kind: Kind::Exact, similarity: 1.0, confidence: Some(1.0) })
+        Some(PyHit::exact(entry))
     }
 
     /// The entry with this id as a near hit of the similarity given, not counted as one.
-    fn peek_near(&self, entry_id: &str, similarity: f32, confidence: f32) -> PyResult<Option<PyHit>> {
+    fn peek_near(
+        &self,
+        request: &Bound<'_, PyRequest>,
+        entry_id: &str,
+        similarity: f32,
+        confidence: f32,
+    ) -> PyResult<Option<PyHit>> {
         let entry = self.core.peek(fingerprint(entry_id)?);
-        Ok(entry.map(|entry| PyHit { entry, kind: Kind::Near, similarity, confidence: Some(confidence) }))
+        let query = request.get().text.as_deref().map(Into::into);
+        let hit = |entry| PyHit { entry, kind: Kind::Near, similarity, confidence: Some(confidence), query };
+        Ok(entry.map(hit))
     }
 
     /// Counts a lookup that found nothing.
@@ -408,9 +423,19 @@ impl PyCache {
 
     /// Takes a judgement of a hit: a wrong near hit makes its entry exact-only, a wrong exact one removes it.
     fn feedback(&self, py: Python<'_>, hit: &Bound<'_, PyHit>, correct: bool) -> PyResult<()> {
-        let hit = hit.get();
-        let (id, sequence) = (hit.entry.id(), hit.entry.sequence());
-        Ok(detached(py, || self.core.feedback(hit.kind, id, sequence, correct)).map_err(CoreError)?)
+        let PyHit { entry, kind, similarity, confidence, query } = hit.get();
+        let (kind, similarity, confidence) = (*kind, *similarity, *confidence);
+        let hit = Hit { entry: Arc::clone(entry), kind, similarity, confidence, query: query.clone() };
+        Ok(detached(py, || self.core.feedback(&hit, correct)).map_err(CoreError)?)
+    }
+
+    /// What was said of near hits, oldest first: query, candidate, whether it was right, similarity, when.
+    fn judgements(&self, py: Python<'_>) -> Vec<(String, String, bool, f64, f64)> {
+        let told = |judged: Judgement| {
+            let (query, candidate) = (judged.query.into_string(), judged.candidate.into_string());
+            (query, candidate, judged.correct, f64::from(judged.similarity), judged.at as f64 / 1e3)
+        };
+        detached(py, || self.core.judgements()).into_iter().map(told).collect()
     }
 
     /// Every live entry as a dict, oldest first.

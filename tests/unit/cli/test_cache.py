@@ -9,6 +9,7 @@ import pytest
 from tests.support.hashing_embedder import HashingEmbedder
 
 from nearhit import Cache, cli
+from nearhit.evaluate.data import read_pairs
 
 
 @pytest.fixture
@@ -54,6 +55,31 @@ def test_inspect_finds_by_similarity(
     found = json.loads(run(capsys, "inspect", file, "--similar", "What is 2 + 3?", "--json"))
     assert [entry["prompt"] for entry in found] == ["What is 2 + 2?", "raw"]
     assert found[0]["similarity"] > found[1]["similarity"]
+
+
+def test_a_file_in_use_can_be_looked_into(file: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with Cache(HashingEmbedder(), path=file):
+        assert json.loads(run(capsys, "stats", file, "--json"))["entries"] == 3
+        assert len(json.loads(run(capsys, "inspect", file, "--json"))) == 3
+        assert "3 entries written" in run(capsys, "export", file, str(tmp_path / "out.jsonl"))
+        assert cli.main(["cache", "clear", file, "--all"]) == 1
+        assert "in use" in capsys.readouterr().err
+
+
+def test_judgements_are_pairs_that_tune_reads(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file, out = str(tmp_path / "cache.db"), tmp_path / "pairs.jsonl"
+    with Cache(HashingEmbedder(), path=file, policy="static", threshold=0.5) as cache:
+        cache.store("How do I reset my password?", "Click on the link.")
+        for prompt, correct in (("how do I reset my password", True), ("How do I reset my passport?", False)):
+            hit = cache.lookup(prompt)
+            assert hit is not None
+            cache.feedback(hit, correct)
+    assert "2 judgements written" in run(capsys, "export", file, str(out), "--judgements")
+    pairs = read_pairs(out)
+    assert [(pair.a, pair.label) for pair in pairs] == [
+        ("how do I reset my password", 1),
+        ("How do I reset my passport?", 0),
+    ]
 
 
 def test_export_and_import(file: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

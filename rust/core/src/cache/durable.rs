@@ -2,14 +2,23 @@
 
 use super::clock::Millis;
 use super::entry::Entry;
-use super::record;
+use super::judged::{self, Judgement};
+use super::ledger::Ledger;
+use super::record::{self, Stored};
 use super::store::{Caller, NewEntry};
 use super::{Cache, Options};
 use crate::Result;
-use crate::persist::{Durability, Journal};
+use crate::persist::{Durability, Journal, Loaded, Row, Table};
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::mpsc::{SyncSender, sync_channel};
+
+/// Records that are handed over together while a file is read.
+const BATCH: usize = 64;
+/// Batches that may wait: what was read and has not been entered yet takes little memory.
+const BATCHES: usize = 8;
 
 /// What opening a file brought to light.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -20,6 +29,8 @@ pub struct Opened {
     pub foreign: usize,
     /// Records that were damaged, and have been dropped.
     pub damaged: usize,
+    /// Why the file could not be read to its end.
+    pub broken: Option<String>,
     /// Where the file was moved because it could not be read to its end.
     pub set_aside: Option<PathBuf>,
 }
@@ -33,6 +44,41 @@ pub(super) enum Origin {
     Loaded(u64),
 }
 
+/// A record that has been read.
+enum Read {
+    Entry(u64, Option<Stored>),
+    Judgement(u64, Option<Judgement>),
+}
+
+impl Read {
+    fn of(row: Row<'_>) -> Self {
+        match row.table {
+            Table::Entry => Self::Entry(row.number, record::decode(row.data)),
+            Table::Judgement => Self::Judgement(row.number, judged::decode(row.data)),
+        }
+    }
+}
+
+/// Gathers what is read into batches, on the reading thread.
+struct Reader {
+    batch: Vec<Read>,
+    out: SyncSender<Vec<Read>>,
+}
+
+impl Reader {
+    fn take(&mut self, row: Row<'_>) {
+        self.batch.push(Read::of(row));
+        if self.batch.len() == BATCH {
+            self.send();
+        }
+    }
+
+    fn send(&mut self) {
+        let batch = std::mem::replace(&mut self.batch, Vec::with_capacity(BATCH));
+        drop(self.out.send(batch)); // it fails only if the other side panicked, which is told there
+    }
+}
+
 impl Cache {
     /// A cache that keeps its entries in the file at `path`, with what the file holds already.
     ///
@@ -41,24 +87,98 @@ impl Cache {
     /// [`Error::Storage`](crate::Error::Storage) if it cannot be opened or written. A damaged file is no error: see
     /// [`Opened`].
     pub fn open(options: Options, path: &Path, durability: Durability) -> Result<(Self, Opened)> {
-        let (journal, loaded) = Journal::open(path, durability)?;
+        Self::load(options, |each| {
+            Journal::open(path, durability, each).map(|(journal, loaded)| (Some(journal), loaded))
+        })
+    }
+
+    /// A cache in memory with what the file at `path` holds now. The file is left alone, and another process may be
+    /// writing it; nothing of what it writes later is seen, and nothing of what is stored here is written.
+    ///
+    /// # Errors
+    /// [`Error::Io`](crate::Error::Io) or [`Error::Storage`](crate::Error::Storage) if it cannot be opened.
+    pub fn look(options: Options, path: &Path) -> Result<(Self, Opened)> {
+        Self::load(options, |each| Journal::look(path, each).map(|loaded| (None, loaded)))
+    }
+
+    /// Enters what `read` hands over. Reading, checking and decoding have a thread of their own for as long as it takes.
+    fn load(
+        options: Options,
+        read: impl FnOnce(&mut dyn FnMut(Row<'_>)) -> Result<(Option<Journal>, Loaded)> + Send,
+    ) -> Result<(Self, Opened)> {
         let mut cache = Self::new(options)?;
-        cache.journal = Some(journal);
-        let mut opened = Opened { damaged: loaded.damaged, set_aside: loaded.set_aside, ..Opened::default() };
+        let mut opened = Opened::default();
+        let mut numbers = Vec::new();
         let now = cache.options.clock.now();
-        let next = loaded.records.last().map_or(0, |record| record.number + 1);
-        cache.sequence.store(next, Ordering::Relaxed);
-        for record in loaded.records {
-            match cache.restore(record.number, &record.data, now, &mut opened.foreign) {
-                Some(true) => opened.entries += 1,
-                Some(false) => cache.unwrite(record.number),
-                None => {
-                    opened.damaged += 1;
-                    cache.unwrite(record.number);
+        let outcome = std::thread::scope(|scope| {
+            let (out, batches) = sync_channel(BATCHES);
+            let reader = scope.spawn(move || {
+                let mut reader = Reader { batch: Vec::with_capacity(BATCH), out };
+                let outcome = read(&mut |row| reader.take(row));
+                reader.send();
+                outcome
+            });
+            for batch in batches {
+                let mut ledger = cache.ledger();
+                for read in batch {
+                    cache.enter(&mut ledger, read, now, &mut numbers, &mut opened);
+                }
+            }
+            reader.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        });
+        let (journal, loaded) = outcome?;
+        cache.journal = journal;
+        cache.sequence.fetch_max(loaded.next, Ordering::Relaxed);
+        opened.damaged += loaded.damaged;
+        (opened.broken, opened.set_aside) = (loaded.broken, loaded.set_aside);
+        cache.unwrite_missing(numbers);
+        Ok((cache, opened))
+    }
+
+    fn enter(
+        &self,
+        ledger: &mut Ledger,
+        read: Read,
+        now: Millis,
+        numbers: &mut Vec<(Table, u64)>,
+        opened: &mut Opened,
+    ) {
+        match read {
+            Read::Entry(number, stored) => {
+                numbers.push((Table::Entry, number));
+                match stored {
+                    Some(stored) => {
+                        let entered = self.restore(ledger, number, stored, now, &mut opened.foreign);
+                        opened.entries += usize::from(entered);
+                    }
+                    None => opened.damaged += 1,
+                }
+            }
+            Read::Judgement(number, judgement) => {
+                numbers.push((Table::Judgement, number));
+                match judgement {
+                    Some(judgement) => drop(ledger.judged.add(number, judgement, self.judged_bytes())),
+                    None => opened.damaged += 1,
                 }
             }
         }
-        Ok((cache, opened))
+    }
+
+    /// Takes out of the file what was read from it and is not held: it has ended, did not fit, was replaced or evicted.
+    fn unwrite_missing(&self, numbers: Vec<(Table, u64)>) {
+        if self.journal.is_none() {
+            return;
+        }
+        let ledger = self.ledger();
+        let entries: HashSet<u64> = ledger.entries().map(|entry| entry.sequence).collect();
+        let judged: HashSet<u64> = ledger.judged.iter().map(|(number, _)| *number).collect();
+        for (table, number) in numbers {
+            match table {
+                Table::Entry if !entries.contains(&number) => self.unwrite(number),
+                Table::Judgement if !judged.contains(&number) => self.unwrite_judgement(number),
+                _ => {}
+            }
+        }
     }
 
     /// Waits until everything stored so far is in the file, whatever the durability; at once without a file.
@@ -94,29 +214,43 @@ impl Cache {
             let space = self.space.get().copied();
             let vector: Option<Box<[f32]>> = vector.map(Into::into);
             let entry = Arc::clone(entry);
-            journal.put(entry.sequence, move || record::encode(&entry, space.zip(vector.as_deref())));
+            journal.put(Table::Entry, entry.sequence, move || record::encode(&entry, space.zip(vector.as_deref())));
         }
     }
 
     /// Takes an entry out of the file.
     pub(super) fn unwrite(&self, number: u64) {
         if let Some(journal) = &self.journal {
-            journal.remove(number);
+            journal.remove(Table::Entry, number);
         }
     }
 
-    /// Takes all entries out of the file.
+    /// Hands a judgement to the file.
+    pub(super) fn write_judgement(&self, number: u64, judgement: &Judgement) {
+        if let Some(journal) = &self.journal {
+            let data = judged::encode(judgement);
+            journal.put(Table::Judgement, number, move || data);
+        }
+    }
+
+    /// Takes a judgement out of the file.
+    pub(super) fn unwrite_judgement(&self, number: u64) {
+        if let Some(journal) = &self.journal {
+            journal.remove(Table::Judgement, number);
+        }
+    }
+
+    /// Takes everything out of the file.
     pub(super) fn unwrite_all(&self) {
         if let Some(journal) = &self.journal {
             journal.clear();
         }
     }
 
-    /// Enters a record: `Some(false)` if its time is over or it does not fit any more, `None` if it is not readable.
-    fn restore(&self, number: u64, data: &[u8], now: Millis, foreign: &mut usize) -> Option<bool> {
-        let stored = record::decode(data)?;
+    /// Enters what a record says; `false` if its time is over or it does not fit any more.
+    fn restore(&self, ledger: &mut Ledger, number: u64, stored: Stored, now: Millis, foreign: &mut usize) -> bool {
         if stored.expires <= now {
-            return Some(false);
+            return false;
         }
         // Without an embedder of its own the cache takes the space of the first vector it meets.
         let own = |space| *self.space.get_or_init(|| space) == space;
@@ -130,12 +264,12 @@ impl Cache {
             caller: Caller { id: stored.caller, label: stored.label.as_deref() },
             vector: usable.map(|(_, vector)| vector.as_slice()),
             awaits_vector,
-            payload: stored.payload.clone(),
-            meta: stored.meta.clone(),
+            payload: stored.payload,
+            meta: stored.meta,
             ttl: None,
             expires: Some(stored.expires),
             created: Some(stored.created),
         };
-        Some(self.store_in(&mut self.ledger(), &new, Origin::Loaded(number)).is_ok())
+        self.store_in(ledger, &new, Origin::Loaded(number)).is_ok()
     }
 }

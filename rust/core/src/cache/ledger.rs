@@ -5,6 +5,7 @@ use super::bytes::allocated;
 use super::clock::{Millis, NEVER};
 use super::entry::Entry;
 use super::ghost::Ghost;
+use super::judged::Judgements;
 use super::slab::{Lane, List, Node, Queue, Slab};
 use super::tenant::Tenant;
 use crate::text::canonical::ScopeId;
@@ -33,6 +34,7 @@ struct Seat {
 #[derive(Debug, Default)]
 pub(super) struct Ledger {
     pub(super) slab: Slab,
+    pub(super) judged: Judgements,
     small: List,
     main: List,
     ghost: Ghost,
@@ -63,6 +65,7 @@ impl Ledger {
         self.slab.nbytes()
             + self.ghost.nbytes()
             + self.tag_bytes
+            + self.judged.nbytes()
             + (self.by_created.len() + self.by_expiry.len()) * ORDERED
     }
 

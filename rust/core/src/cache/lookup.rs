@@ -37,6 +37,8 @@ pub struct Hit {
     pub similarity: f32,
     /// Probability that the answer fits, where the policy estimates one; 1 for an exact hit.
     pub confidence: Option<f32>,
+    /// What was asked, where it is not what the entry answers.
+    pub query: Option<Box<str>>,
 }
 
 /// A question to the near tier.
@@ -121,7 +123,8 @@ impl Cache {
                 candidate.entry.tenant.count_hit(Kind::Near);
                 let confidence = (self.options.policy != Policy::Static).then_some(candidate.confidence);
                 let similarity = candidate.similarity;
-                near.hit = Some(Hit { entry: candidate.entry, kind: Kind::Near, similarity, confidence });
+                let query = Some(query.text.into());
+                near.hit = Some(Hit { entry: candidate.entry, kind: Kind::Near, similarity, confidence, query });
                 break;
             }
             near.near_miss.get_or_insert(candidate);

@@ -4,11 +4,14 @@ use super::clock::{Millis, NEVER, whole_millis};
 use super::counters::Event;
 use super::durable::Origin;
 use super::entry::{Entry, Meta, VectorAt};
+use super::judged::Judgement;
 use super::ledger::Ledger;
-use super::lookup::Kind;
+use super::lookup::{Hit, Kind};
 use super::map::record_bytes;
 use super::partition::{Partition, PartitionKey};
 use super::payload::Payload;
+use super::slab::NIL;
+use super::tenant::Tenant;
 use super::{Cache, NearKey, Space};
 use crate::text::canonical::{Fingerprint, Request, ScopeId};
 use crate::{Error, Result};
@@ -19,6 +22,9 @@ use std::time::{Duration, Instant};
 
 /// Bytes of a vector in an index besides its values, until the index is asked: its cell and its reference counts.
 const VECTOR_OVERHEAD: usize = 40;
+
+/// Bytes that judgements may take, at most.
+const JUDGED_BYTES: usize = 4 << 20;
 
 /// Ended entries that one store takes out on its way.
 const EXPIRED_PER_STORE: usize = 16;
@@ -165,7 +171,7 @@ impl Cache {
         if let Some(previous) = &previous {
             self.unwrite(previous.sequence); // after its successor: a crash in between leaves both, and the later one counts
         }
-        self.make_room(ledger, &entry);
+        self.make_room(ledger, entry.slot, &entry.tenant);
         Ok(entry)
     }
 
@@ -216,14 +222,46 @@ impl Cache {
 
     /// Takes a caller's judgement of a hit. A wrong near hit makes its entry exact-only, for the answer may be right
     /// for its own prompt; a wrong exact hit removes it. An entry that has been replaced since is left alone.
-    pub fn feedback(&self, kind: Kind, id: Fingerprint, sequence: u64, correct: bool) -> Result<()> {
+    pub fn feedback(&self, hit: &Hit, correct: bool) -> Result<()> {
         self.counters.add(if correct { Event::JudgedCorrect } else { Event::JudgedWrong }, 1);
-        match kind {
-            _ if correct => {}
+        self.remember(hit, correct);
+        let (id, sequence) = (hit.entry.id(), hit.entry.sequence());
+        match hit.kind {
+            _ if correct => self.settle()?,
             Kind::Exact => drop(self.invalidate(id, Some(sequence))?),
             Kind::Near => drop(self.demote(id, sequence)?),
         }
         Ok(())
+    }
+
+    /// What was said of near hits lately, oldest first: see [`Judgement`].
+    pub fn judgements(&self) -> Vec<Judgement> {
+        self.ledger().judged.iter().map(|(_, judgement)| judgement.clone()).collect()
+    }
+
+    /// Keeps the two prompts of a near hit and what was said of them.
+    fn remember(&self, hit: &Hit, correct: bool) {
+        let (Kind::Near, Some(query), Some(candidate)) = (hit.kind, &hit.query, hit.entry.text()) else { return };
+        let judgement = Judgement {
+            query: query.clone(),
+            candidate: candidate.into(),
+            similarity: hit.similarity,
+            correct,
+            at: self.options.clock.now(),
+            caller: hit.entry.caller(),
+        };
+        let mut ledger = self.ledger();
+        let number = self.sequence.fetch_add(1, Ordering::Relaxed);
+        self.write_judgement(number, &judgement);
+        for number in ledger.judged.add(number, judgement, self.judged_bytes()) {
+            self.unwrite_judgement(number);
+        }
+        self.make_room(&mut ledger, NIL, &hit.entry.tenant);
+    }
+
+    /// Bytes that judgements may take: a small part of the cache's.
+    pub(super) fn judged_bytes(&self) -> usize {
+        self.options.max_bytes.map_or(JUDGED_BYTES, |most| (most / 16).min(JUDGED_BYTES))
     }
 
     /// The entries now, oldest first.
@@ -237,8 +275,11 @@ impl Cache {
         self.invalidate_while(|ledger| ledger.tagged(tag))
     }
 
-    /// Removes every entry of this caller's scope; returns how many.
+    /// Removes every entry of this caller's scope, and its judgements; returns how many entries there were.
     pub fn invalidate_caller(&self, id: ScopeId) -> Result<usize> {
+        for number in self.ledger().judged.remove_caller(id) {
+            self.unwrite_judgement(number);
+        }
         self.invalidate_while(|ledger| ledger.of_tenant(id))
     }
 
@@ -248,7 +289,7 @@ impl Cache {
         self.invalidate_while(|ledger| ledger.older_than(cutoff))
     }
 
-    /// Removes everything. Readers see an empty cache from one moment to the next, whatever it held.
+    /// Removes everything, judgements too. Readers see an empty cache from one moment to the next, whatever it held.
     pub fn clear(&self) -> Result<usize> {
         let mut ledger = self.ledger();
         self.generation.fetch_add(1, Ordering::Release);
@@ -313,13 +354,12 @@ impl Cache {
         }
     }
 
-    /// Evicts until everything is within its bounds again, first the caller's quota, then the cache's own. The lock is
-    /// held, so that nobody sees the moment when `entry` is too much.
-    fn make_room(&self, ledger: &mut Ledger, entry: &Entry) {
-        let keep = entry.slot;
+    /// Evicts until everything is within its bounds again, first the caller's quota, then the cache's own, but not the
+    /// entry of the slot `keep`. The lock is held, so that nobody sees the moment when it is too much.
+    fn make_room(&self, ledger: &mut Ledger, keep: u32, tenant: &Tenant) {
         if let Some(quota) = self.options.scope_bytes {
-            while entry.tenant.bytes() > quota {
-                let Some(slot) = ledger.victim_of(entry.tenant.id, keep) else { break };
+            while tenant.bytes() > quota {
+                let Some(slot) = ledger.victim_of(tenant.id, keep) else { break };
                 self.evict(ledger, slot, Event::EvictedQuota);
             }
         }

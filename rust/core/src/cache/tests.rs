@@ -1,6 +1,6 @@
 //! The cache against a naive model: random operations, then every structure is checked against the others.
 
-use super::{Cache, Caller, Clock, Kind, Meta, NearQuery, NewEntry, Options, Payload, Policy};
+use super::{Cache, Caller, Clock, Hit, Kind, Meta, NearQuery, NewEntry, Options, Payload, Policy};
 use crate::text::canonical::{Fingerprint, Request, ScopeId};
 use crate::text::json::Value;
 use proptest::prelude::*;
@@ -129,7 +129,8 @@ impl Pair {
             Op::Wrong { key, scope, near } => {
                 if let Some(entry) = self.cache.peek(Self::fingerprint(key, scope)) {
                     let kind = if near { Kind::Near } else { Kind::Exact };
-                    self.cache.feedback(kind, entry.id(), entry.sequence(), false).unwrap();
+                    let hit = Hit { entry, kind, similarity: 0.9, confidence: None, query: Some("query".into()) };
+                    self.cache.feedback(&hit, false).unwrap();
                     if near {
                         self.model.get_mut(&(key, scope)).unwrap().vector = false;
                     } else {

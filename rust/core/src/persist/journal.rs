@@ -1,6 +1,6 @@
 //! Changes on their way to the disk: a queue that callers append to, and one thread that commits it in batches.
 
-use super::database::{Database, Loaded};
+use super::database::{Database, Loaded, Row, Table, look};
 use super::lock::FileLock;
 use crate::{Error, Result};
 use std::collections::VecDeque;
@@ -48,15 +48,15 @@ impl Durability {
 type Encode = Box<dyn FnOnce() -> Vec<u8> + Send>;
 
 enum Change {
-    Put(u64, Encode),
-    Remove(u64),
+    Put(Table, u64, Encode),
+    Remove(Table, u64),
     Clear,
 }
 
 /// A change in the form that can be tried again.
 enum Ready {
-    Put(u64, Vec<u8>),
-    Remove(u64),
+    Put(Table, u64, Vec<u8>),
+    Remove(Table, u64),
     Clear,
 }
 
@@ -96,13 +96,21 @@ impl fmt::Debug for Journal {
 }
 
 impl Journal {
-    /// Opens or makes the file at `path` and reads what it holds.
+    /// Reads what the file at `path` holds, record by record, and leaves it alone. Another process may be writing it.
+    ///
+    /// # Errors
+    /// [`Error::Storage`] or [`Error::Io`] if it cannot be opened. Damage is no error: see [`Loaded`].
+    pub fn look(path: &Path, each: &mut dyn FnMut(Row<'_>)) -> Result<Loaded> {
+        look(path, each)
+    }
+
+    /// Opens or makes the file at `path` and reads what it holds, record by record.
     ///
     /// # Errors
     /// [`Error::InUse`] while another process writes it, [`Error::Storage`] or [`Error::Io`] if it cannot be opened.
-    pub fn open(path: &Path, durability: Durability) -> Result<(Self, Loaded)> {
+    pub fn open(path: &Path, durability: Durability, each: &mut dyn FnMut(Row<'_>)) -> Result<(Self, Loaded)> {
         let lock = FileLock::take(path)?;
-        let (database, loaded) = Database::open(path)?;
+        let (database, loaded) = Database::open(path, each)?;
         let shared = Arc::new(Shared {
             path: path.to_owned(),
             durability,
@@ -133,13 +141,13 @@ impl Journal {
     }
 
     /// Appends a record; `encode` makes its bytes later, on the writing thread.
-    pub fn put(&self, number: u64, encode: impl FnOnce() -> Vec<u8> + Send + 'static) {
-        self.append(Change::Put(number, Box::new(encode)));
+    pub fn put(&self, table: Table, number: u64, encode: impl FnOnce() -> Vec<u8> + Send + 'static) {
+        self.append(Change::Put(table, number, Box::new(encode)));
     }
 
     /// Removes a record.
-    pub fn remove(&self, number: u64) {
-        self.append(Change::Remove(number));
+    pub fn remove(&self, table: Table, number: u64) {
+        self.append(Change::Remove(table, number));
     }
 
     /// Removes every record.
@@ -314,8 +322,8 @@ impl Drop for End<'_> {
 impl Change {
     fn ready(self) -> Ready {
         match self {
-            Self::Put(number, encode) => Ready::Put(number, encode()),
-            Self::Remove(number) => Ready::Remove(number),
+            Self::Put(table, number, encode) => Ready::Put(table, number, encode()),
+            Self::Remove(table, number) => Ready::Remove(table, number),
             Self::Clear => Ready::Clear,
         }
     }
@@ -324,8 +332,8 @@ impl Change {
 impl Ready {
     fn make(&self, batch: &super::database::Batch<'_>) -> rusqlite::Result<()> {
         match self {
-            Self::Put(number, data) => batch.put(*number, data),
-            Self::Remove(number) => batch.remove(*number),
+            Self::Put(table, number, data) => batch.put(*table, *number, data),
+            Self::Remove(table, number) => batch.remove(*table, *number),
             Self::Clear => batch.clear(),
         }
     }

@@ -11,5 +11,5 @@ mod database;
 mod journal;
 mod lock;
 
-pub use database::{Loaded, Record};
+pub use database::{Loaded, Row, Table};
 pub use journal::{Durability, Journal};
