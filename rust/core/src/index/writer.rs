@@ -18,8 +18,8 @@ const FIRST_LESSON: usize = 8 * PAGE;
 const LESSON_GROWTH: usize = 16;
 /// Vectors that a basis is learned from, at most.
 const SAMPLE: usize = 1024;
-/// Steps of a lesson in one addition: some 10 µs each for 384 dimensions.
-const LESSON_STEPS: usize = 8;
+/// Vectors taken into the sample in one addition.
+const SAMPLED_AT_ONCE: usize = 64;
 /// Changes between two steps of a rewrite, which takes some 100 µs; also between two looks for what to rewrite.
 const REWRITE_PACE: usize = 16;
 /// Shortest vectors worth coding: below, comparing them whole is as quick.
@@ -40,6 +40,8 @@ pub(crate) struct Writer {
     next_id: u64,
     /// Pages by their first id.
     pages: BTreeMap<u64, Arc<Page>>,
+    /// Bytes of these.
+    page_bytes: usize,
     job: Option<Job>,
     changes: usize,
     /// Next segment to be looked at.
@@ -48,6 +50,8 @@ pub(crate) struct Writer {
 
 #[derive(Debug)]
 enum Job {
+    /// Vectors still to be copied, those that have been, and the slots there were at the begin.
+    Sample(Vec<(Arc<Page>, usize)>, Vec<f32>, usize),
     /// A lesson, and the slots there were when it began.
     Lesson(Box<Lesson>, usize),
     Rewrite(Box<Rewrite>),
@@ -64,6 +68,7 @@ impl Writer {
             retired: Vec::new(),
             next_id,
             pages: BTreeMap::new(),
+            page_bytes: 0,
             job: None,
             changes: 0,
             cursor: 0,
@@ -143,10 +148,16 @@ impl Writer {
 
     fn append(&mut self, segments: &mut Vec<Arc<Segment>>, page: Page, kernels: &Kernels) {
         let page = Arc::new(page);
-        self.pages.insert(page.first_id(), page.clone());
+        self.keep(&page);
         let basis = self.shared.get().filter(|_| self.dim >= CODED_DIM);
         segments.push(Arc::new(Segment::of(page, basis.as_ref(), self.storage.slabs(), kernels)));
         join(segments);
+    }
+
+    fn keep(&mut self, page: &Arc<Page>) {
+        if self.pages.insert(page.first_id(), page.clone()).is_none() {
+            self.page_bytes += page_bytes(page);
+        }
     }
 
     /// Takes over pages, in the order of their ids, into an index that has none.
@@ -182,8 +193,17 @@ impl Writer {
         self.free();
         let turn = self.changes.is_multiple_of(REWRITE_PACE);
         match &mut self.job {
+            Some(Job::Sample(left, sample, slots)) if lessons => {
+                for (page, slot) in left.drain(left.len().saturating_sub(SAMPLED_AT_ONCE)..) {
+                    sample.extend_from_slice(&page.rows.decode(self.dim, slot));
+                }
+                if left.is_empty() {
+                    let lesson = Lesson::new(self.dim, std::mem::take(sample));
+                    self.job = Some(Job::Lesson(Box::new(lesson), *slots));
+                }
+            }
             Some(Job::Lesson(lesson, slots)) if lessons => {
-                if let Some(basis) = (0..LESSON_STEPS).find_map(|_| lesson.step(kernels)) {
+                if let Some(basis) = (0..lesson.steps_at_once()).find_map(|_| lesson.step(kernels)) {
                     self.shared.put(Arc::new(basis), *slots);
                     self.job = None;
                 }
@@ -203,7 +223,9 @@ impl Writer {
         let slots = self.pages.len() * PAGE;
         let due = self.shared.learned_from().saturating_mul(LESSON_GROWTH).max(FIRST_LESSON);
         if self.dim >= CODED_DIM && !self.shared.is_fixed() && slots >= due {
-            return Some(Job::Lesson(Box::new(Lesson::new(self.dim, self.sample())), slots));
+            let rows = self.spread();
+            let room = Vec::with_capacity(rows.len() * self.dim);
+            return Some(Job::Sample(rows, room, slots));
         }
         let basis = self.shared.get().filter(|_| self.dim >= CODED_DIM);
         if let Some(basis) = &basis {
@@ -219,10 +241,14 @@ impl Writer {
     }
 
     /// Rows spread over the whole index.
-    fn sample(&self) -> Vec<f32> {
-        let stride = (self.pages.len() * PAGE).div_ceil(SAMPLE);
-        let rows = self.pages.values().flat_map(|page| (0..page.len()).map(move |slot| (page, slot)));
-        rows.step_by(stride.max(1)).flat_map(|(page, slot)| page.rows.decode(self.dim, slot).into_owned()).collect()
+    fn spread(&self) -> Vec<(Arc<Page>, usize)> {
+        let stride = (self.pages.len() * PAGE).div_ceil(SAMPLE).max(1);
+        let slots = |(number, page): (usize, &Arc<Page>)| {
+            let first = (stride - number * PAGE % stride) % stride;
+            let page = page.clone();
+            (first..page.len()).step_by(stride).map(move |slot| (page.clone(), slot))
+        };
+        self.pages.values().enumerate().flat_map(slots).collect()
     }
 
     /// Puts a finished rewrite in the place of its source, unless that was joined to others meanwhile.
@@ -234,10 +260,12 @@ impl Writer {
         let segment = rewrite.finish();
         if gathers {
             for page in &segments[at].pages {
-                self.pages.remove(&page.first_id());
+                if self.pages.remove(&page.first_id()).is_some() {
+                    self.page_bytes -= page_bytes(page);
+                }
             }
             for page in &segment.pages {
-                self.pages.insert(page.first_id(), page.clone());
+                self.keep(page);
             }
         }
         if segment.pages.is_empty() {
@@ -255,16 +283,23 @@ impl Writer {
     pub(crate) fn nbytes(&self) -> usize {
         let segments: usize = self.now.segments.iter().map(|segment| segment.nbytes() + 24).sum();
         let tail = self.now.tail.as_ref().map_or(0, |tail| tail.nbytes());
-        let pages: usize = self.pages.values().map(|page| page.nbytes() + 48).sum();
         let job = match &self.job {
+            Some(Job::Sample(left, sample, _)) => {
+                4 * sample.capacity() + left.capacity() * size_of::<(Arc<Page>, usize)>()
+            }
             Some(Job::Lesson(lesson, _)) => lesson.nbytes(),
             Some(Job::Rewrite(rewrite)) => rewrite.nbytes(),
             None => 0,
         };
         let alone = Arc::strong_count(&self.shared) == 1;
         let basis = self.shared.get().filter(|_| alone).map_or(0, |basis| basis.nbytes());
-        size_of::<Snapshot>() + segments + tail + pages + job + basis
+        size_of::<Snapshot>() + segments + tail + self.page_bytes + job + basis
     }
+}
+
+/// Bytes of a page and its place among the others.
+fn page_bytes(page: &Page) -> usize {
+    page.nbytes() + 48
 }
 
 fn same_basis(a: &Segment, b: &Segment) -> bool {
