@@ -10,7 +10,7 @@ import warnings
 from itertools import islice
 from pathlib import Path
 from time import monotonic, perf_counter
-from typing import TYPE_CHECKING, Any, Final, Literal, Never, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Literal, Never, Self, TypeAlias, TypeVar
 
 from nearhit._config import parse_bytes, parse_count, parse_seconds, refuse_unknown
 from nearhit._core import CacheCore, Hit, Request
@@ -82,6 +82,13 @@ class CacheBase:
             keep_until_exit(self._core)
             _report(path, self._core.opened)
         self._find = self._core.find  # one attribute look-up less on the way of every hit
+
+    @classmethod
+    def sharing(cls, cache: CacheBase) -> Self:
+        """A face of this class on an existing cache: both hold the same entries."""
+        face = cls.__new__(cls)
+        face.__dict__.update(cache.__dict__)
+        return face
 
     @property
     def embedder(self) -> Embedder | None:
