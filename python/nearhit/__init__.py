@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from nearhit._core import __version__
 from nearhit._errors import (
+    BackendWarning,
     ContextLengthError,
     CorruptFileError,
     DeadlineError,
@@ -45,7 +46,7 @@ from nearhit._errors import (
 from nearhit._index import VectorIndex
 
 if TYPE_CHECKING:
-    from nearhit import cache, embed, models, router, tiers, trace
+    from nearhit import backends, cache, embed, models, router, tiers, trace
     from nearhit._core import Hit
     from nearhit.cache import AsyncCache, Cache
     from nearhit.router import AsyncRouter, Decision, Router, TierProfile
@@ -55,6 +56,7 @@ if TYPE_CHECKING:
 __all__ = [
     "AsyncCache",
     "AsyncRouter",
+    "BackendWarning",
     "CTranslate2Tier",
     "Cache",
     "ContextLengthError",
@@ -101,6 +103,7 @@ __all__ = [
     "VectorIndex",
     "ZeroVectorError",
     "__version__",
+    "backends",
     "cache",
     "embed",
     "models",
@@ -125,7 +128,7 @@ _LAZY = {
 """Names whose modules take longer to load than `import nearhit` may; they load with their first use."""
 
 
-_LAZY_MODULES = frozenset({"cache", "embed", "models", "router", "tiers", "trace"})
+_LAZY_MODULES = frozenset({"backends", "cache", "embed", "models", "router", "tiers", "trace"})
 """Modules that `import nearhit` makes reachable, so that `nearhit.embed.load()` works, and that load when used."""
 
 

@@ -18,6 +18,8 @@ class CanonicalRequest:
         scope: 128 bits in hexadecimal for everything but the last user text.
         text: The last user text, normalised; None if only an equal request may be answered (images, tools...).
         temperature: The sampling temperature the request states, if it does.
+        caller: 128 bits in hexadecimal for the caller's own scope.
+        label: The caller's own scope as JSON; None for the shared one.
     """
 
     @property
@@ -295,6 +297,8 @@ class Request:
         scope: 128 bits in hexadecimal for everything but the last user text.
         text: The text that may be compared by meaning; None if only an equal request may be answered.
         temperature: The sampling temperature the request states, if it does.
+        caller: 128 bits in hexadecimal for the caller's own scope.
+        label: The caller's own scope as JSON; None for the shared one.
     """
 
     def __new__(
@@ -310,6 +314,10 @@ class Request:
     def text(self) -> str | None: ...
     @property
     def temperature(self) -> float | None: ...
+    @property
+    def caller(self) -> str: ...
+    @property
+    def label(self) -> str | None: ...
 
 @final
 class Hit:
@@ -416,6 +424,16 @@ class CacheCore:
         """The exact hit of a request, not counted as one."""
     def peek_near(self, request: Request, entry_id: str, similarity: float, confidence: float) -> Hit | None:
         """The entry with this id as a near hit of the similarity given, not counted as one."""
+    def consider(
+        self, request: Request, vector: Any, text: str, similarity: float, threshold: float | None
+    ) -> tuple[float, list[str]]:
+        """What the policy thinks of a candidate held elsewhere: its confidence, and the reasons against it."""
+    def serve(
+        self, request: Request, entry_id: str, similarity: float | None = None, confidence: float | None = None, /
+    ) -> Hit | None:
+        """An entry found elsewhere and stored here, as a hit that counts; with a similarity, as a near one."""
+    def request_of(self, entry_id: str) -> Request | None:
+        """The request of the entry with this id."""
     def count_miss(self) -> None:
         """Counts a lookup that found nothing."""
     def threshold(self, given: float | None) -> float:
@@ -440,12 +458,16 @@ class CacheCore:
         """Takes a judgement of a hit."""
     def judgements(self) -> list[tuple[str, str, bool, float, float]]:
         """What was said of near hits: query, candidate, whether it was right, similarity, when."""
+    def demote(self, entry_id: str) -> bool:
+        """Makes the entry with this id exact-only; false if there is none with a vector."""
     def entries(self) -> Entries:
         """Every live entry as a dict, oldest first."""
     def invalidate_id(self, entry_id: str, sequence: int | None = None, /) -> bool:
         """Removes the entry with this id; with `sequence`, only if that store made it."""
     def invalidate_tag(self, tag: str) -> int: ...
     def invalidate_scope(self, scope: Any, /) -> int: ...
+    def invalidate_caller(self, caller: str) -> int:
+        """Removes every entry of the caller with this id."""
     def invalidate_older_than(self, seconds: float) -> int: ...
     def clear(self) -> int: ...
     def stats(self) -> dict[str, Any]: ...

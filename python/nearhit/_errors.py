@@ -102,6 +102,10 @@ class StorageWarning(UserWarning):
     """Opening a durable cache brought damage or foreign vectors to light; what is served is right all the same."""
 
 
+class BackendWarning(UserWarning):
+    """A shared tier cannot be reached, or cannot do all that was asked of it; the cache goes on with what there is."""
+
+
 class MissingDependencyError(Error, ImportError):
     """An optional dependency is not installed; the message names the extra."""
 

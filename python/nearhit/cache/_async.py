@@ -36,6 +36,13 @@ class AsyncCache(MemoizeMixin, CacheBase):
         '4'
     """
 
+    @classmethod
+    def sharing(cls, cache: CacheBase) -> AsyncCache:
+        """An asynchronous face of an existing cache: both hold the same entries."""
+        face = cls.__new__(cls)
+        face.__dict__.update(cache.__dict__)
+        return face
+
     async def lookup(
         self, prompt: Prompt, *, scope: Any = None, threshold: float | None = None, vector: Any = None
     ) -> Hit | None:
@@ -97,11 +104,11 @@ class AsyncCache(MemoizeMixin, CacheBase):
 
     async def clear(self) -> None:
         """See `Cache.clear`."""
-        await self._off_loop(self._core.clear)
+        await self._off_loop(self._clear)
 
     async def feedback(self, hit: Hit, correct: bool) -> None:  # noqa: FBT001 - the contract's signature reads well
         """See `Cache.feedback`."""
-        await self._off_loop(self._core.feedback, hit, correct)
+        await self._off_loop(self._feedback, hit, correct)
 
     async def judgements(self) -> list[Judgement]:
         """See `Cache.judgements`."""
@@ -113,11 +120,11 @@ class AsyncCache(MemoizeMixin, CacheBase):
 
     async def flush(self) -> None:
         """See `Cache.flush`."""
-        await asyncio.to_thread(self._core.flush)
+        await asyncio.to_thread(self._flush)
 
     async def close(self) -> None:
         """See `Cache.close`."""
-        await asyncio.to_thread(self._core.close)
+        await asyncio.to_thread(self._close)
 
     async def __aenter__(self) -> Self:
         return self
@@ -134,5 +141,5 @@ class AsyncCache(MemoizeMixin, CacheBase):
         return await self._await_plan(self._import(read(path), progress))
 
     async def _off_loop(self, call: Callable[..., T], *args: Any) -> T:
-        """Calls in place, or in a worker thread if the call may wait for the disk."""
-        return await asyncio.to_thread(call, *args) if self._waits_for_disk else call(*args)
+        """Calls in place, or in a worker thread if the call may wait for the disk or for a server."""
+        return await asyncio.to_thread(call, *args) if self._blocks else call(*args)

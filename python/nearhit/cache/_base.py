@@ -1,16 +1,18 @@
 """What `Cache` and `AsyncCache` share: everything but who waits for the embedder.
 
-Each operation that may need a vector is a *plan*: a generator that yields texts to embed and is sent the results.
-One driver embeds in place, the other in a worker thread; the plan knows nothing of either.
+Each operation that may need a vector or an answer from the backend is a *plan*: a generator that yields texts to embed,
+or an errand to wait for, and is sent the results. One driver embeds and waits in place, the other embeds in a worker
+thread and awaits; the plan knows nothing of either.
 """
 
 from __future__ import annotations
 
 import warnings
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
-from time import monotonic, perf_counter
-from typing import TYPE_CHECKING, Any, Final, Literal, Never, Self, TypeAlias, TypeVar
+from time import monotonic, perf_counter, time
+from typing import TYPE_CHECKING, Any, Final, Literal, Never, TypeAlias, TypeVar
 
 from nearhit._config import parse_bytes, parse_count, parse_seconds, refuse_unknown
 from nearhit._core import CacheCore, Hit, Request
@@ -24,12 +26,14 @@ if TYPE_CHECKING:
     from os import PathLike
 
     from nearhit._types import Prompt
-    from nearhit.cache._embedding import Embedded
+    from nearhit.backends._log import Kind
+    from nearhit.backends._mail import Errand
+    from nearhit.backends.redis import RedisBackend
     from nearhit.cache.portable import Record
 
 Policy: TypeAlias = Literal["static", "guarded", "verified"]
 T = TypeVar("T")
-Plan: TypeAlias = "Generator[list[str], list[Embedded], T]"
+Plan: TypeAlias = "Generator[list[str] | Errand[Any], Any, T]"
 
 _BATCH: Final = 64  # texts embedded at once by an import
 
@@ -50,7 +54,7 @@ class CacheBase:
         path: str | PathLike[str] | None = None,
         durability: Literal["async", "sync"] = "async",
         read_only: bool = False,
-        backend: str | None = None,
+        backend: RedisBackend | str | None = None,
         **unknown: Never,
     ) -> None:
         refuse_unknown(type(self), unknown)
@@ -61,8 +65,10 @@ class CacheBase:
             raise OptionError(f'option durability={durability!r} is not valid: expected "async" or "sync"')
         if read_only and path is None:
             raise OptionError("option read_only=True needs the path of a file to read")
-        if backend is not None:
-            raise OptionError(f"option backend={backend!r} is not available in this version: leave it None")
+        if backend is not None and path is not None:
+            raise OptionError(
+                "options path and backend exclude each other: what a file kept over a restart cannot be proven fresh"
+            )
         self._embedder = embedder
         self._made = monotonic()
         self._waits_for_disk = path is not None and durability == "sync" and not read_only
@@ -81,14 +87,9 @@ class CacheBase:
         if path is not None:
             keep_until_exit(self._core)
             _report(path, self._core.opened)
+        self._backend = None if backend is None else _bound(backend, self._core, embedder, parse_seconds("ttl", ttl))
+        self._blocks = self._waits_for_disk or backend is not None
         self._find = self._core.find  # one attribute look-up less on the way of every hit
-
-    @classmethod
-    def sharing(cls, cache: CacheBase) -> Self:
-        """A face of this class on an existing cache: both hold the same entries."""
-        face = cls.__new__(cls)
-        face.__dict__.update(cache.__dict__)
-        return face
 
     @property
     def embedder(self) -> Embedder | None:
@@ -117,15 +118,51 @@ class CacheBase:
         truncated = False
         if vector is None and request.text is not None and self._embedder is not None:
             ((vector, truncated, seconds["tokenise"], seconds["embed"]),) = yield [request.text]
-        if vector is None or truncated:
+        hit, near_miss = None, None
+        if vector is not None and not truncated:
+            near = self._core.near(request, vector, threshold)
+            seconds["search"], seconds["guard"] = near.search_seconds, near.judge_seconds
+            hit = near.hit
+            near_miss = None if near.near_miss is None else Candidate.of(near.near_miss)
+        if hit is None and self._backend is not None:
+            hit, refused = yield from self._shared(request, None if truncated else vector, threshold, seconds)
+            near_miss = near_miss or refused
+        if hit is None:
             self._core.count_miss()
-            return Lookup(None, request, vector, truncated, seconds=seconds)
-        near = self._core.near(request, vector, threshold)
-        seconds["search"], seconds["guard"] = near.search_seconds, near.judge_seconds
-        if near.hit is None:
-            self._core.count_miss()
-        near_miss = None if near.near_miss is None else Candidate.of(near.near_miss)
-        return Lookup(near.hit, request, vector, truncated, near_miss, seconds)
+        return Lookup(hit, request, vector, truncated, near_miss, seconds)
+
+    def _shared(
+        self, request: Request, vector: Any, threshold: float | None, seconds: dict[str, float]
+    ) -> Plan[tuple[Hit | None, Candidate | None]]:
+        """The part of a lookup after everything local had nothing: one question to the backend."""
+        assert self._backend is not None  # noqa: S101 - looked at by the caller
+        least = self._core.threshold(threshold)
+        errand = self._backend.find(request, vector, least)
+        if errand is None:
+            return None, None
+        started = perf_counter()
+        replies = yield errand
+        asked = perf_counter()
+        hit, refused = self._backend.judge(request, vector, threshold, least, replies)
+        seconds["remote"], seconds["remote_guard"] = asked - started, perf_counter() - asked
+        return hit, None if refused is None else Candidate.of(refused)
+
+    def _lead(self, lookup: Lookup, patience: float) -> Plan[Lookup]:
+        """After a miss: waits for the right to make the answer, or for the replica that is making it."""
+        backend = self._backend
+        errand = None if backend is None or not backend.single_flight else backend.claim(lookup.request, patience)
+        if lookup.hit is not None or errand is None:
+            return lookup
+        flight = yield errand
+        if flight is not None and flight[0]:
+            return replace(lookup, flight=flight)
+        hit, _ = yield from self._shared(lookup.request, None, None, {})
+        return replace(lookup, hit=hit)
+
+    def _give_up(self, lookup: Lookup) -> None:
+        """The answer that others may be waiting for will not come."""
+        if self._backend is not None and lookup.flight is not None:
+            self._backend.release(lookup.request, lookup.flight[1])
 
     def _explain(self, prompt: Prompt, scope: Any, threshold: float | None, vector: Any, k: int) -> Plan[Explanation]:
         least = self._core.threshold(threshold)
@@ -159,7 +196,17 @@ class CacheBase:
             request, truncated = Request(prompt, scope), False
         if vector is None and not truncated and request.text is not None and self._embedder is not None:
             ((vector, truncated, _, _),) = yield [request.text]
-        return self._core.store(request, response, vector=None if truncated else vector, **options)
+        kept = None if truncated else vector
+        backend = self._backend
+        if backend is None:
+            return self._core.store(request, response, vector=kept, **options)
+        moment = backend.moment()
+        entry_id = self._core.store(request, response, vector=kept, **options)
+        flight = prompt.flight if isinstance(prompt, Lookup) else None
+        backend.put(request, response, kept, options, moment=moment, token=0 if flight is None else flight[0])
+        if flight is not None:
+            backend.release(request, flight[1])
+        return entry_id
 
     def _invalidate(
         self, entry_id: str | None, tag: str | None, scope: Any, older_than: float | None, prompt: Prompt | None
@@ -174,15 +221,43 @@ class CacheBase:
         if len(given) != 1:
             chosen = ", ".join(given) or "nothing"
             raise OptionError(f"invalidate takes exactly one of id, tag, scope, older_than and prompt, got {chosen}")
-        if entry_id is not None:
-            return int(self._core.invalidate_id(entry_id))
-        if tag is not None:
-            return self._core.invalidate_tag(tag)
-        if older_than is not None:
-            return self._core.invalidate_older_than(older_than)
         if prompt is not None:
-            return int(self._core.invalidate_id(Request(prompt, scope).fingerprint))
-        return self._core.invalidate_scope(scope)
+            entry_id = Request(prompt, scope).fingerprint
+        kind: Kind
+        if entry_id is not None:
+            kind, argument, count = "id", entry_id, int(self._core.invalidate_id(entry_id))
+        elif tag is not None:
+            kind, argument, count = "tag", tag, self._core.invalidate_tag(tag)
+        elif older_than is not None:
+            count = self._core.invalidate_older_than(older_than)
+            kind, argument = "older", f"{time() - older_than:.3f}"
+        else:
+            count = self._core.invalidate_scope(scope)
+            kind, argument = "scope", Request.from_parts("0" * 32, "0" * 32, None, scope).caller
+        return self._everywhere(kind, argument, count)
+
+    def _everywhere(self, kind: Kind, argument: str, count: int) -> int:
+        """Tells the backend of a removal; returns how many entries there were, here or there."""
+        return count if self._backend is None else max(count, self._backend.invalidate(kind, argument))
+
+    def _clear(self) -> None:
+        self._core.clear()
+        self._everywhere("clear", "", 0)
+
+    def _feedback(self, hit: Hit, correct: bool) -> None:  # noqa: FBT001 - as in `feedback`
+        self._core.feedback(hit, correct)
+        if not correct:
+            self._everywhere("id" if hit.kind == "exact" else "demote", hit.entry_id, 0)
+
+    def _flush(self) -> None:
+        self._core.flush()
+        if self._backend is not None:
+            self._backend.flush()
+
+    def _close(self) -> None:
+        self._core.close()
+        if self._backend is not None:
+            self._backend.close()
 
     def _judgements(self) -> list[Judgement]:
         return [
@@ -216,11 +291,26 @@ class CacheBase:
             for record in batch:
                 found = None if record.request.text is None else next(made, None)
                 vector = None if found is None or found.truncated else found.vector
+                moment = (-1, "") if self._backend is None else self._backend.moment()
                 self._core.store(record.request, record.response, vector=vector, **record.options)
+                if self._backend is not None:
+                    self._backend.put(record.request, record.response, vector, record.options, moment=moment)
                 count += 1
             if progress is not None:
                 progress(count)
         return count
+
+
+def _bound(backend: RedisBackend | str, core: CacheCore, embedder: Embedder | None, ttl: float | None) -> RedisBackend:
+    """The backend, at work for this cache."""
+    from nearhit.backends import RedisBackend  # noqa: PLC0415 - an extra
+
+    if isinstance(backend, str):
+        backend = RedisBackend(backend)
+    elif not isinstance(backend, RedisBackend):
+        raise OptionError(f"option backend={backend!r} is not valid: expected a RedisBackend, or the URL of one")
+    backend.bind(core, embedder, ttl)
+    return backend
 
 
 def _report(path: str | PathLike[str], opened: tuple[int, int, int, str | None, Path | None]) -> None:

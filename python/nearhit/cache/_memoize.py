@@ -6,7 +6,7 @@ import asyncio
 import functools
 import inspect
 import math
-from contextlib import aclosing
+from contextlib import aclosing, contextmanager
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast, overload
 
 from nearhit._config import parse_seconds
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterable, Iterator
 
     from nearhit._core import Request
+    from nearhit._types import Embedder
     from nearhit.cache._base import Plan
     from nearhit.cache._records import Lookup
 
@@ -28,6 +29,7 @@ F = TypeVar("F", bound="Callable[..., Any]")
 T = TypeVar("T")
 
 _RECEIVERS: Final = ("self", "cls")
+_LONGEST: Final = 3600.0  # seconds that a call waits for another replica, whatever its patience
 
 
 class MemoizeMixin(CacheBase):
@@ -133,26 +135,31 @@ class MemoizeMixin(CacheBase):
         return decorate if function is None else decorate(function)
 
     def _run_plan(self, plan: Plan[T]) -> T:
-        """Drives a plan, embedding in place."""
+        """Drives a plan, embedding and waiting in place."""
         try:
-            texts = next(plan)
+            step = next(plan)
             while True:
-                assert self._embedder is not None  # noqa: S101 - a plan asks for vectors only if there is an embedder
-                texts = plan.send(embed(self._embedder, texts))
+                step = plan.send(embed(self._by(), step) if isinstance(step, list) else step.wait())
         except StopIteration as done:
             value: T = done.value
             return value
 
     async def _await_plan(self, plan: Plan[T]) -> T:
-        """Drives a plan, embedding in a worker thread."""
+        """Drives a plan, embedding in a worker thread and waiting on the loop."""
         try:
-            texts = next(plan)
+            step = next(plan)
             while True:
-                assert self._embedder is not None  # noqa: S101 - a plan asks for vectors only if there is an embedder
-                texts = plan.send(await asyncio.to_thread(embed, self._embedder, texts))
+                if isinstance(step, list):
+                    step = plan.send(await asyncio.to_thread(embed, self._by(), step))
+                else:
+                    step = plan.send(await step.wait_async())
         except StopIteration as done:
             value: T = done.value
             return value
+
+    def _by(self) -> Embedder:
+        assert self._embedder is not None  # noqa: S101 - a plan asks for vectors only if there is an embedder
+        return self._embedder
 
 
 class _Call:
@@ -223,10 +230,21 @@ class _Call:
             raise
 
     def _seek(self, body: Any, scope: Any) -> Plan[Lookup]:
-        return self._cache._lookup(body, scope, self._threshold, None)  # noqa: SLF001 - same package
+        cache = self._cache
+        lookup = yield from cache._lookup(body, scope, self._threshold, None)  # noqa: SLF001 - same package
+        return (yield from cache._lead(lookup, min(self._patience, _LONGEST)))  # noqa: SLF001 - likewise
 
     def _keep(self, lookup: Lookup, value: Any) -> Plan[str]:
         return self._cache._store(lookup, value, None, None, self._options)  # noqa: SLF001 - same package
+
+    @contextmanager
+    def _leading(self, lookup: Lookup) -> Iterator[None]:
+        """While an answer is made that other replicas may wait for."""
+        try:
+            yield
+        except BaseException:
+            self._cache._give_up(lookup)  # noqa: SLF001 - same package
+            raise
 
     def _value(self, flights: Flights) -> Callable[..., Any]:
         run = self._cache._run_plan  # noqa: SLF001 - same package
@@ -240,7 +258,8 @@ class _Call:
                 lookup = run(self._seek(body, scope))
                 if lookup.hit is not None:
                     return lookup.hit.response
-                value = self._function(*args, **kwargs)
+                with self._leading(lookup):
+                    value = self._function(*args, **kwargs)
                 run(self._keep(lookup, value))
                 return value
 
@@ -260,7 +279,8 @@ class _Call:
                 lookup = await run(self._seek(body, scope))
                 if lookup.hit is not None:
                     return lookup.hit.response
-                value = await self._function(*args, **kwargs)
+                with self._leading(lookup):
+                    value = await self._function(*args, **kwargs)
                 await run(self._keep(lookup, value))
                 return value
 
@@ -283,9 +303,10 @@ class _Call:
                     yield from lookup.hit.response
                     return
                 items = []
-                for item in self._function(*args, **kwargs):
-                    items.append(item)
-                    yield item
+                with self._leading(lookup):
+                    for item in self._function(*args, **kwargs):
+                        items.append(item)
+                        yield item
                 run(self._keep(lookup, items))
 
             yield from streams.follow(found.fingerprint, call)
@@ -309,10 +330,11 @@ class _Call:
                         yield item
                     return
                 items = []
-                async with aclosing(self._function(*args, **kwargs)) as made:
-                    async for item in made:
-                        items.append(item)
-                        yield item
+                with self._leading(lookup):
+                    async with aclosing(self._function(*args, **kwargs)) as made:
+                        async for item in made:
+                            items.append(item)
+                            yield item
                 await run(self._keep(lookup, items))
 
             async with aclosing(streams.follow(found.fingerprint, call)) as followed:

@@ -60,7 +60,9 @@ class Lookup:
         vector: The prompt's vector, if it was made or given; None after an exact hit or for an exact-only request.
         truncated: The embedder cut the prompt, so that only an equal one may be answered.
         near_miss: The best candidate that was near enough and was refused.
-        seconds: Time by stage: "exact", "tokenise", "embed", "search", "guard"; stages that did not run are absent.
+        seconds: Time by stage: "exact", "tokenise", "embed", "search", "guard", "remote", "remote_guard"; stages that
+            did not run are absent.
+        flight: Fencing token and name of the right to make the answer, if all replicas share one call.
     """
 
     hit: Hit | None
@@ -69,6 +71,7 @@ class Lookup:
     truncated: bool = False
     near_miss: Candidate | None = None
     seconds: Mapping[str, float] = field(default_factory=dict)
+    flight: tuple[int, str] | None = None
 
 
 @dataclass(frozen=True, slots=True)

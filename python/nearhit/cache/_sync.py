@@ -35,7 +35,7 @@ class Cache(MemoizeMixin, CacheBase):
         durability: "async" returns at once and loses at most the last second in a crash; "sync" waits for the disk.
         read_only: Only read the file at `path`, which another process may be writing: the cache begins with what is in
             it now, sees nothing of what is written to it later, and keeps to itself what is stored here.
-        backend: Not available yet.
+        backend: A tier shared between processes and machines: a `nearhit.backends.RedisBackend`, or its URL.
 
     Raises:
         OptionError: An option that is unknown or out of range.
@@ -158,7 +158,7 @@ class Cache(MemoizeMixin, CacheBase):
 
     def clear(self) -> None:
         """Removes everything, judgements too; readers see an empty cache from one moment to the next."""
-        self._core.clear()
+        self._clear()
 
     def feedback(self, hit: Hit, correct: bool) -> None:  # noqa: FBT001 - the contract's signature reads well
         """Says whether a hit was right.
@@ -167,7 +167,7 @@ class Cache(MemoizeMixin, CacheBase):
         removes its entry. If the entry has been replaced since, its successor is left alone. The two prompts of a
         near hit are remembered with what was said of them: see `judgements`.
         """
-        self._core.feedback(hit, correct)
+        self._feedback(hit, correct)
 
     def judgements(self) -> list[Judgement]:
         """What `feedback` said of near hits, oldest first: the latest 10,000, each pair of prompts once.
@@ -194,11 +194,11 @@ class Cache(MemoizeMixin, CacheBase):
         Raises:
             StorageError: The disk refuses it; it is tried again.
         """
-        self._core.flush()
+        self._flush()
 
     def close(self) -> None:
         """Writes what is left and lets another process have the file. Entries stored later are in memory only."""
-        self._core.close()
+        self._close()
 
     def __enter__(self) -> Self:
         return self

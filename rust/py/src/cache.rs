@@ -78,6 +78,17 @@ impl PyRequest {
         self.temperature
     }
 
+    #[getter(caller)]
+    fn caller_id(&self) -> String {
+        self.caller.to_string()
+    }
+
+    /// The caller's own scope as JSON; `None` for the shared one.
+    #[getter]
+    fn label(&self) -> Option<&str> {
+        self.label.as_deref()
+    }
+
     fn __repr__(&self) -> String {
         let text = self.text.as_deref().map_or_else(|| "None".into(), |text| format!("{text:?}"));
         format!("Request(fingerprint='{}', text={text})", self.fingerprint)
@@ -371,6 +382,49 @@ impl PyCache {
         Ok(entry.map(hit))
     }
 
+    /// What the policy thinks of a candidate held elsewhere: its confidence, and the reasons against it.
+    fn consider(
+        &self,
+        py: Python<'_>,
+        request: &Bound<'_, PyRequest>,
+        vector: &Bound<'_, PyAny>,
+        text: &str,
+        similarity: f32,
+        threshold: Option<f64>,
+    ) -> PyResult<(f32, Vec<String>)> {
+        let request = request.get();
+        let vector = vectors::one(vector)?;
+        let asked = request.text.as_deref().unwrap_or_default();
+        let query =
+            NearQuery { scope: request.scope, text: asked, vector: &vector, threshold: optional_threshold(threshold)? };
+        Ok(detached(py, || self.core.consider(&query, text, similarity)).map_err(CoreError)?)
+    }
+
+    /// An entry found elsewhere and stored here, as a hit that counts; with a similarity, as a near one.
+    #[pyo3(signature = (request, entry_id, similarity = None, confidence = None, /))]
+    fn serve(
+        &self,
+        request: &Bound<'_, PyRequest>,
+        entry_id: &str,
+        similarity: Option<f32>,
+        confidence: Option<f32>,
+    ) -> PyResult<Option<PyHit>> {
+        let kind = if similarity.is_some() { Kind::Near } else { Kind::Exact };
+        let Some(entry) = self.core.serve(fingerprint(entry_id)?, kind) else { return Ok(None) };
+        Ok(Some(match similarity {
+            None => PyHit { entry, kind, similarity: 1.0, confidence: Some(1.0), query: None },
+            Some(similarity) => {
+                let query = request.get().text.as_deref().map(Into::into);
+                PyHit { entry, kind, similarity, confidence, query }
+            }
+        }))
+    }
+
+    /// The request of the entry with this id.
+    fn request_of(&self, entry_id: &str) -> PyResult<Option<PyRequest>> {
+        Ok(self.core.peek(fingerprint(entry_id)?).map(|entry| PyRequest::of(&entry)))
+    }
+
     /// Counts a lookup that found nothing.
     fn count_miss(&self) {
         self.core.count_miss();
@@ -438,6 +492,13 @@ impl PyCache {
         detached(py, || self.core.judgements()).into_iter().map(told).collect()
     }
 
+    /// Makes the entry with this id exact-only; false if there is none with a vector.
+    fn demote(&self, py: Python<'_>, entry_id: &str) -> PyResult<bool> {
+        let id = fingerprint(entry_id)?;
+        let Some(entry) = self.core.peek(id) else { return Ok(false) };
+        Ok(detached(py, || self.core.demote(id, entry.sequence())).map_err(CoreError)?)
+    }
+
     /// Every live entry as a dict, oldest first.
     fn entries(&self, py: Python<'_>) -> PyEntries {
         PyEntries { entries: Mutex::new(detached(py, || self.core.snapshot()).into_iter()) }
@@ -457,6 +518,12 @@ impl PyCache {
     #[pyo3(signature = (scope, /))]
     fn invalidate_scope(&self, py: Python<'_>, scope: Option<&Bound<'_, PyAny>>) -> PyResult<usize> {
         let (id, _) = caller(scope)?;
+        Ok(detached(py, || self.core.invalidate_caller(id)).map_err(CoreError)?)
+    }
+
+    /// Removes every entry of the caller with this id.
+    fn invalidate_caller(&self, py: Python<'_>, caller: &str) -> PyResult<usize> {
+        let id = ScopeId(hex("caller", caller)?);
         Ok(detached(py, || self.core.invalidate_caller(id)).map_err(CoreError)?)
     }
 

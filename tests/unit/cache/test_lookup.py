@@ -259,7 +259,7 @@ def test_failing_embedder_is_an_embedding_error() -> None:
         {"ttl": float("nan")},
         {"ttl": "1h"},
         {"durability": "maybe"},
-        {"backend": "redis://"},
+        {"backend": 7},
     ],
 )
 def test_bad_options_are_named(options: dict[str, object]) -> None:

@@ -147,6 +147,22 @@ impl Cache {
         Ok(neighbours.into_iter().filter_map(|found| self.candidate(&text, partition, found, least)).collect())
     }
 
+    /// What the policy thinks of a candidate that is held elsewhere: its confidence, and the reasons against it.
+    pub fn consider(&self, query: &NearQuery<'_>, text: &str, similarity: f32) -> Result<(f32, Vec<String>)> {
+        let least = self.effective_threshold(query.threshold)?;
+        let asked = verify::Query::new(query.text, query.vector);
+        Ok(self.judge_text(&asked, text, similarity, least))
+    }
+
+    /// Serves an entry that was found elsewhere and has been stored here: the hit, counted as one.
+    pub fn serve(&self, fingerprint: Fingerprint, kind: Kind) -> Option<Arc<Entry>> {
+        let entry = self.peek(fingerprint)?;
+        entry.touch(self.options.clock.now());
+        entry.tenant.count_hit(kind);
+        self.counters.add(if kind == Kind::Exact { Event::ExactHit } else { Event::NearHit }, 1);
+        Some(entry)
+    }
+
     /// Counts a lookup that found nothing.
     pub fn count_miss(&self) {
         self.counters.add(Event::Miss, 1);
@@ -186,8 +202,12 @@ impl Cache {
     }
 
     fn judge(&self, query: &verify::Query<'_>, entry: &Entry, similarity: f32, least: f32) -> (f32, Vec<String>) {
+        self.judge_text(query, entry.text().unwrap_or_default(), similarity, least)
+    }
+
+    fn judge_text(&self, query: &verify::Query<'_>, text: &str, similarity: f32, least: f32) -> (f32, Vec<String>) {
         // The index keeps its vectors to itself; the verifier goes by the texts and the similarity.
-        let candidate = verify::Candidate { text: entry.text().unwrap_or_default(), vector: &[], similarity };
+        let candidate = verify::Candidate { text, vector: &[], similarity };
         let decision = self.judge.judge(query, candidate);
         let mut reasons = decision.refusals();
         if similarity < least {

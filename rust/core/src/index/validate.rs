@@ -3,7 +3,7 @@
 use super::VectorIndex;
 use super::page::PAGE;
 use crate::codec::encode;
-use crate::simd::{BLOCK, HALF, kernels};
+use crate::simd::{BLOCK, kernels};
 use std::sync::atomic::Ordering;
 
 impl VectorIndex {
@@ -34,10 +34,8 @@ impl VectorIndex {
         }
         for (number, segment) in snapshot.segments.iter().enumerate() {
             let Some(codes) = &segment.codes else { continue };
-            let blocks = &codes.blocks;
-            let lengths = [blocks.heads.len(), blocks.head_terms.len(), blocks.tails.len(), blocks.terms.len()];
-            if lengths.iter().any(|length| length * BLOCK != segment.slots()) {
-                return Err(format!("segment {number} has codes for {lengths:?} blocks"));
+            if codes.blocks.len() * BLOCK != segment.slots() || codes.terms.len() != codes.blocks.len() {
+                return Err(format!("segment {number} has codes for {} blocks", codes.blocks.len()));
             }
             for (at, page) in segment.pages.iter().enumerate() {
                 for slot in 0..page.len() {
@@ -45,17 +43,11 @@ impl VectorIndex {
                     let mut code = None;
                     encode(&codes.basis, kernels(), 1, &[&row], |_, first| code = Some(first));
                     let (block, lane) = (at * PAGE / BLOCK + slot / BLOCK, slot % BLOCK);
+                    let stored = &codes.terms[block].0[2 * lane..2 * lane + 2];
+                    let line = &codes.blocks[block][0].0[4 * lane..4 * lane + 4];
                     let same = code.is_some_and(|code| {
-                        let halves = [
-                            (&blocks.heads[block], &blocks.head_terms[block], code.head),
-                            (&blocks.tails[block], &blocks.terms[block], code.whole),
-                        ];
-                        halves.iter().zip(code.levels.as_chunks::<HALF>().0).all(|((lines, terms, norms), levels)| {
-                            terms.0[2 * lane..2 * lane + 2] == [norms.residual, norms.error]
-                                && lines.iter().zip(levels.as_chunks::<8>().0).all(|(line, levels)| {
-                                    (0..4).all(|byte| line.0[4 * lane + byte] == levels[byte] | levels[byte + 4] << 4)
-                                })
-                        })
+                        stored == [code.residual, code.error]
+                            && (0..4).all(|byte| line[byte] == code.levels[byte] | code.levels[byte + 4] << 4)
                     });
                     if !same {
                         return Err(format!("segment {number}, page {at}, slot {slot}: the code is another vector's"));
