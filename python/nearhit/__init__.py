@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     from nearhit._core import Hit
     from nearhit.cache import AsyncCache, Cache
     from nearhit.router import AsyncRouter, Decision, Router, TierProfile
-    from nearhit.tiers import CTranslate2Tier, FunctionTier, OpenAITier
+    from nearhit.tiers import CTranslate2Tier, FunctionTier, OpenAITier, ReplicaTier
     from nearhit.trace import Trace
 
 __all__ = [
@@ -79,6 +79,7 @@ __all__ = [
     "OpenAITier",
     "OptionError",
     "ReentrancyError",
+    "ReplicaTier",
     "RequestError",
     "Router",
     "StorageError",
@@ -124,6 +125,7 @@ _LAZY = {
     "FunctionTier": "nearhit.tiers",
     "Hit": "nearhit._core",
     "OpenAITier": "nearhit.tiers",
+    "ReplicaTier": "nearhit.tiers",
 }
 """Names whose modules take longer to load than `import nearhit` may; they load with their first use."""
 

@@ -24,15 +24,19 @@ class Attempt:
 
     Attributes:
         tier: Name of the tier.
-        why: "chosen", "fallback", "retry", "hedge" or "escalation".
+        why: "chosen", "fallback", "retry", "hedge" or "escalation"; "replica" for a further replica of the same tier.
         start: Seconds after the request's start.
         duration: Seconds to its end.
-        outcome: "running", "answered", "failed" or "cancelled".
+        outcome: "running", "answered", "failed", "cancelled", or "rejected": answered, with too little confidence.
         ttfb: Seconds from the attempt's start to the first byte; None if there was none.
         ttft: Seconds from the attempt's start to the first content; None if there was none.
         usage: Token counts.
         cost: US dollars; None where the tier has no price.
         error: The error, as text.
+        model: Name of the tier's model.
+        replica: Name of the replica that took the call, where the tier has several.
+        confidence: What a cascade thought of the answer, in [0, 1]; None where nobody looked.
+        estimated: Whether token counts and cost are an estimate: the call was given up before its server could count.
     """
 
     tier: str
@@ -45,6 +49,10 @@ class Attempt:
     usage: Usage | None = None
     cost: float | None = None
     error: str | None = None
+    model: str = ""
+    replica: str | None = None
+    confidence: float | None = None
+    estimated: bool = False
 
 
 class Trace:
@@ -59,7 +67,9 @@ class Trace:
         stored: Id of the entry that holds the answer, if it was stored.
         spans: The stages, in the order in which they ended.
         attempts: The calls of tiers, in the order in which they started.
-        notes: Failures that cost nothing but a stage: of the cache, of the embedder.
+        notes: Failures that cost nothing but a stage: of the cache, of the embedder, of a cascade's score.
+        finish_reason: Why the answer ended; None where it did not.
+        error: Name of the error that the caller got; None without one.
         total: Seconds from start to end; grows until the request has ended.
         waited: Of those, seconds spent waiting for tiers.
         held: Of those, seconds in which the caller held the stream without asking for more.
@@ -78,7 +88,11 @@ class Trace:
     __slots__ = (
         "_end",
         "_start",
+        "_waiting",
+        "_waiting_since",
         "attempts",
+        "error",
+        "finish_reason",
         "held",
         "lookup",
         "notes",
@@ -103,12 +117,21 @@ class Trace:
         self.spans: list[Span] = []
         self.attempts: list[Attempt] = []
         self.notes: list[str] = []
+        self.finish_reason: str | None = None
+        self.error: str | None = None
         self.waited = 0.0
         self.held = 0.0
+        self._waiting = 0
+        self._waiting_since = 0.0
 
     def begin(self) -> None:
         """Starts the clock, where that is later than the making of the record."""
         self._start = time.perf_counter()
+
+    @property
+    def finished(self) -> bool:
+        """Whether the request has ended."""
+        return self._end is not None
 
     @property
     def elapsed(self) -> float:
@@ -140,6 +163,19 @@ class Trace:
         return sum(costs)
 
     @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Counts a wait for a tier; waits for several tiers at once count once."""
+        if self._waiting == 0:
+            self._waiting_since = time.perf_counter()
+        self._waiting += 1
+        try:
+            yield
+        finally:
+            self._waiting -= 1
+            if self._waiting == 0:
+                self.waited += time.perf_counter() - self._waiting_since
+
+    @contextmanager
     def span(self, name: str, **attributes: Any) -> Iterator[dict[str, Any]]:
         """Times a stage; the dict it yields takes attributes known only at its end."""
         start = self.elapsed
@@ -152,9 +188,9 @@ class Trace:
         """Adds a stage timed elsewhere; `start` is in seconds after the request's start."""
         self.spans.append(Span(name, start, duration, attributes))
 
-    def attempt(self, tier: str, why: str) -> Attempt:
+    def attempt(self, tier: str, why: str, model: str = "") -> Attempt:
         """Starts the record of a tier's call."""
-        attempt = Attempt(tier, why, self.elapsed)
+        attempt = Attempt(tier, why, self.elapsed, model=model)
         self.attempts.append(attempt)
         return attempt
 
@@ -189,6 +225,8 @@ class Trace:
             ],
             "attempts": [asdict(attempt) for attempt in self.attempts],
             "notes": list(self.notes),
+            "finish_reason": self.finish_reason,
+            "error": self.error,
         }
 
     def _refused(self) -> dict[str, Any] | None:

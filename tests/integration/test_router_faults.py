@@ -118,7 +118,7 @@ def test_a_tier_that_keeps_failing_is_left_alone_until_its_probe(first: Server, 
 
 
 def test_many_requests_over_failing_tiers_lose_nothing(first: Server, second: Server) -> None:
-    first.then(*[chat.fails(500), chat.chats(), chat.cuts(1), chat.chats(), chat.rate_limits()] * 20)
+    first.then(*[chat.fails(500), chat.chats(), chat.cuts(1), chat.chats(), chat.rate_limits(None)] * 20)
     with tier("first", first.url) as one, tier("second", second.url) as two:
         router = Router([one, two], breaker_failures=1000)
         with ThreadPoolExecutor(8) as pool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from nearhit._core import Alternative
 from nearhit._core import RouteDecision as Decision
+from nearhit.router.cascade import Cascade
 from nearhit.router.facade import AsyncRouter, Router
 from nearhit.router.heads import RoutingHead
 from nearhit.router.profile import TierProfile
@@ -13,6 +14,7 @@ __all__ = [
     "Alternative",
     "AsyncRouter",
     "AsyncRouterStream",
+    "Cascade",
     "Decision",
     "Router",
     "RouterStream",

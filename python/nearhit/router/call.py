@@ -7,19 +7,20 @@ import time
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
-from nearhit._errors import DeadlineError, Error, TierBusyError, TierError, TierStatusError, TierUnsupportedError
+from nearhit._errors import DeadlineError, Error, TierError
+from nearhit._types import Usage
+from nearhit.tiers.base import Tier
+from nearhit.tiers.faults import asked_to_wait, harms, late
+from nearhit.tiers.replicas import ReplicaTier
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+    from collections.abc import AsyncGenerator, AsyncIterator, Collection, Mapping, Sequence
 
     from nearhit._core import RouterCore, RouteRequest
-    from nearhit._types import Chunk, Message, Usage
+    from nearhit._types import Chunk, Message
     from nearhit.router.limits import Limits
     from nearhit.router.profile import Answerer
-    from nearhit.trace import Trace
-
-_CALLERS_FAULT = frozenset({400, 401, 403, 404, 413, 422})
-"""Statuses that say nothing about the tier's health: the request, the key or the model's name is wrong."""
+    from nearhit.trace import Attempt, Trace
 
 
 class Call:
@@ -32,25 +33,53 @@ class Call:
         request: The request as the core has read it.
         trace: The request's trace.
         why: Why this tier is called: "chosen", "fallback"...
+        predicted_cost: US dollars that it may come to.
+        avoid: Replicas of the tier that are at work on the request already.
 
     Attributes:
-        committed: True once content has been passed on, so that no other tier may answer any more.
+        index: Number of the tier.
+        tier: The tier.
+        attempt: The call's record.
+        answering: True once content has come.
     """
 
     def __init__(
-        self, core: RouterCore, index: int, tier: Answerer, *, request: RouteRequest, trace: Trace, why: str
+        self,
+        core: RouterCore,
+        index: int,
+        tier: Answerer,
+        *,
+        request: RouteRequest,
+        trace: Trace,
+        why: str,
+        predicted_cost: float = 0.0,
+        avoid: Collection[str] = (),
     ) -> None:
+        self.index = index
+        self.tier = tier
+        self.attempt: Attempt = trace.attempt(tier.name, why, tier.model)
+        self.answering = False
         self._core = core
-        self._index = index
-        self._tier = tier
         self._request = request
         self._trace = trace
-        self._attempt = trace.attempt(tier.name, why)
+        self._predicted_cost = predicted_cost
+        self._avoid = avoid
         self._start = time.perf_counter()
         self._pieces = 0
         self._usage: Usage | None = None
         self._queue = 0.0
-        self.committed = False
+        self._stream: Any = None
+
+    @property
+    def may_cost(self) -> float:
+        """US dollars that it has cost or, while it runs, may come to."""
+        attempt = self.attempt
+        return self._predicted_cost if attempt.outcome == "running" else (attempt.cost or 0.0)
+
+    @property
+    def replica(self) -> str | None:
+        """Name of the replica that is at work, where the tier has several."""
+        return getattr(self._stream, "replica", None)
 
     async def run(
         self, messages: Sequence[Message], params: Mapping[str, Any], limits: Limits
@@ -62,77 +91,83 @@ class Call:
             TierError: The tier could not answer.
         """
         held_back: list[Chunk] = []
-        stream: Any = None
         try:
-            stream = self._tier.astream(messages, **params)
-            async with aclosing(_closable(stream)) as pieces:
+            self._stream = self._open(messages, params, limits)
+            async with aclosing(_closable(self._stream)) as pieces:
                 while (chunk := await self._next(pieces, limits)) is not None:
                     self._note(chunk)
-                    if not self.committed and not chunk.has_content:
+                    if not self.answering and not chunk.has_content:
                         held_back.append(chunk)
                         continue
-                    self.committed = True
+                    self.answering = True
                     for piece in (*held_back, chunk):
                         yield piece
                     held_back.clear()
             for piece in held_back:
                 yield piece
         except (asyncio.CancelledError, GeneratorExit):
-            self._end(stream, "cancelled", None)
+            self._end("cancelled", None)
             raise
         except Exception as error:
-            self._end(stream, "failed", error)
+            self._end("failed", error)
             if isinstance(error, Error):
                 raise
-            name = self._tier.name
+            name = self.tier.name
             raise TierError(f"tier {name!r} failed: {type(error).__name__}: {error}", tier=name) from error
-        self._end(stream, "answered", None)
+        self._end("answered", None)
+
+    def _open(self, messages: Sequence[Message], params: Mapping[str, Any], limits: Limits) -> AsyncIterator[Chunk]:
+        tier = self.tier
+        if isinstance(tier, ReplicaTier):
+            options = {"session": limits.session, "priority": limits.priority, "avoid": self._avoid}
+            return tier.astream(messages, **options, **params)
+        if isinstance(tier, Tier):
+            return tier.astream(messages, priority=limits.priority, **params)
+        return tier.astream(messages, **params)
 
     async def _next(self, pieces: AsyncIterator[Chunk], limits: Limits) -> Chunk | None:
-        start = time.perf_counter()
         left = limits.left(self._trace)
         try:
-            async with asyncio.timeout(left) as timer:
-                return await anext(pieces, None)
+            with self._trace.waiting():
+                async with asyncio.timeout(left) as timer:
+                    return await anext(pieces, None)
         except TimeoutError as error:
             if not timer.expired():
                 raise
             raise DeadlineError(
-                f"tier {self._tier.name!r} did not {'finish' if self.committed else 'answer'} within the deadline of "
+                f"tier {self.tier.name!r} did not {'finish' if self.answering else 'answer'} within the deadline of "
                 f"{limits.deadline} s: allow more time or add a faster tier",
-                tier=self._tier.name,
+                tier=self.tier.name,
             ) from error
-        finally:
-            self._trace.waited += time.perf_counter() - start
 
     def _note(self, chunk: Chunk) -> None:
         now = time.perf_counter() - self._start
-        if self._attempt.ttfb is None:
-            self._attempt.ttfb = now
+        if self.attempt.ttfb is None:
+            self.attempt.ttfb = now
         if chunk.has_content:
             self._pieces += 1
-            if self._attempt.ttft is None:
-                self._attempt.ttft = now
+            if self.attempt.ttft is None:
+                self.attempt.ttft = now
         if chunk.usage is not None:
             self._usage = chunk.usage
 
-    def _end(self, stream: Any, outcome: str, error: Exception | None) -> None:
+    def _end(self, outcome: str, error: Exception | None) -> None:
         """Writes the attempt's record and tells the tier's state; nothing in here waits."""
-        attempt, trace = self._attempt, self._trace
+        attempt, trace = self.attempt, self._trace
         attempt.duration = time.perf_counter() - self._start
         attempt.outcome = outcome
-        attempt.usage = self._usage
         attempt.error = None if error is None else f"{type(error).__name__}: {error}"
-        cost = getattr(self._tier, "cost", None)
-        if cost is not None and self._usage is not None:
-            attempt.cost = cost(self._usage)
-        name = self._tier.name
-        timings = getattr(stream, "timings", None)
+        attempt.replica = self.replica
+        self._account(outcome)
+        name = self.tier.name
+        timings = getattr(self._stream, "timings", None)
         if timings is not None and timings.queue > 0:
             self._queue = timings.queue
             trace.add("queue", attempt.start, timings.queue, tier=name)
         if timings is not None and timings.connect is not None:
             trace.add("connect", attempt.start + self._queue, timings.connect, tier=name)
+        for tried in getattr(self._stream, "failed_replicas", ()):
+            trace.add("replica", attempt.start + tried.start, tried.duration, tier=tried.replica, error=tried.error)
         if attempt.ttfb is not None:
             trace.add("ttfb", attempt.start, attempt.ttfb, tier=name)
         if attempt.ttft is None:
@@ -142,42 +177,32 @@ class Call:
             trace.add("decode", attempt.start + attempt.ttft, attempt.duration - attempt.ttft, tier=name)
         self._report(outcome, error)
 
+    def _account(self, outcome: str) -> None:
+        """Counts tokens and cost; of a call that was given up they are estimated, for its server bills them."""
+        attempt, usage = self.attempt, self._usage
+        if usage is None and (outcome == "cancelled" or (outcome == "failed" and self._pieces)):
+            usage = Usage(round(self._request.tokens), self._pieces)
+            attempt.estimated = True
+        attempt.usage = usage
+        cost = getattr(self.tier, "cost", None)
+        if cost is not None and usage is not None:
+            attempt.cost = cost(usage)
+
     def _report(self, outcome: str, error: Exception | None) -> None:
-        attempt, tokens = self._attempt, self._request.tokens
+        attempt, tokens = self.attempt, self._request.tokens
         waited = None if attempt.ttft is not None else max(0.0, attempt.duration - self._queue)
         if outcome == "answered":
             ttft = None if attempt.ttft is None else max(0.0, attempt.ttft - self._queue)
             output = self._usage.completion_tokens if self._usage is not None else 0
             decode = 0.0 if attempt.ttft is None else attempt.duration - attempt.ttft
-            self._core.answered(self._index, tokens, ttft, decode, output or self._pieces)
+            self._core.answered(self.index, tokens, ttft, decode, output or self._pieces)
         elif outcome == "cancelled" or not harms(error):
             # A refusal tells nothing about latency, a wait that was given up does.
-            self._core.cancelled(self._index, tokens, waited if outcome == "cancelled" or late(error) else None)
+            self._core.cancelled(self.index, tokens, waited if outcome == "cancelled" or late(error) else None)
         else:
-            self._core.failed(self._index, tokens, waited if late(error) else None)
-
-
-def harms(error: Exception | None) -> bool:
-    """Whether an error counts against the tier's health."""
-    if isinstance(error, DeadlineError | TierBusyError | TierUnsupportedError):
-        return False
-    if isinstance(error, TierStatusError):
-        return error.status not in _CALLERS_FAULT
-    return isinstance(error, TierError) or not isinstance(error, Error)
-
-
-def late(error: Exception | None) -> bool:
-    """Whether an error means that time ran out."""
-    return isinstance(error, TimeoutError)
-
-
-def final(error: Error) -> bool:
-    """Whether no other tier should be asked: the request itself is wrong, or its time is over."""
-    if isinstance(error, DeadlineError):
-        return True
-    if isinstance(error, TierStatusError):
-        return error.status in (400, 422)
-    return not isinstance(error, TierError)
+            self._core.failed(self.index, tokens, waited if late(error) else None)
+        if isinstance(error, Error) and (rest := asked_to_wait(error)) is not None:
+            self._core.rest(self.index, rest)
 
 
 async def _closable(stream: AsyncIterator[Chunk]) -> AsyncGenerator[Chunk, None]:

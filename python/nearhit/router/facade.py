@@ -6,19 +6,21 @@ from os import PathLike
 from typing import TYPE_CHECKING, Any, Never
 
 from nearhit._config import refuse_unknown
-from nearhit._core import RouterCore
+from nearhit._core import CallBudget, RouterCore
 from nearhit._errors import OptionError
 from nearhit._portal import portal
+from nearhit.router.ask import Means
 from nearhit.router.caching import SHIPPED_EMBEDDER, CacheSide
+from nearhit.router.cascade import Cascade
 from nearhit.router.heads import RoutingHead
 from nearhit.router.limits import Limits
 from nearhit.router.pipeline import Pipeline
 from nearhit.router.profile import profiles_of
 from nearhit.router.stream import AsyncRouterStream, RouterStream
-from nearhit.tiers.options import check_kind
+from nearhit.tiers.options import check_kind, check_whole
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     import numpy as np
     from numpy.typing import NDArray
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     from nearhit._core import RouteDecision
     from nearhit._types import Completion, Message, Prompt
     from nearhit.router.profile import Answerer, TierProfile
+    from nearhit.trace import Trace
 
 
 class _Base:
@@ -44,6 +47,11 @@ class _Base:
         head: RoutingHead | str | PathLike[str] | None = None,
         breaker_failures: int = 5,
         breaker_cooldown: float = 5.0,
+        retries: int = 2,
+        retry_share: float = 0.2,
+        hedge_share: float = 0.0,
+        cascade: Cascade | None = None,
+        on_trace: Callable[[Trace], object] | None = None,
         **unknown: Never,
     ) -> None:
         refuse_unknown(type(self), unknown)
@@ -65,6 +73,19 @@ class _Base:
             cooldown=breaker_cooldown,
             heads=heads,
             embedded_heads=embedded,
+        )
+        check_kind("cascade", cascade, Cascade)
+        check_whole("retries", retries, least=0)
+        if on_trace is not None and not callable(on_trace):
+            raise OptionError(f"on_trace={on_trace!r} is not valid: expected a function of a trace, or None")
+        self._on_trace = on_trace
+        self._means = Means(
+            core=self._core,
+            tiers=self._tiers,
+            budget=CallBudget(retry_share=retry_share, hedge_share=hedge_share),
+            retries=retries,
+            hedge=hedge_share > 0,
+            cascade=cascade,
         )
         embedder = SHIPPED_EMBEDDER if fitted is None else fitted.embedder
         self._side = None if cache is None else CacheSide(cache, embedder)
@@ -126,6 +147,8 @@ class _Base:
         max_cost: float | None = None,
         scope: Any = None,
         cache: bool = True,
+        priority: int = 0,
+        session: str | None = None,
         **params: Any,
     ) -> Pipeline:
         request = self._core.read(messages)
@@ -134,10 +157,18 @@ class _Base:
             max_cost=self._limits.max_cost if max_cost is None else max_cost,
             scope=scope,
             cache=cache,
+            priority=priority,
+            session=session,
         )
         listed: list[Message] = [{"role": "user", "content": messages}] if isinstance(messages, str) else list(messages)
         return Pipeline(
-            self._core, self._tiers, self._side, request=request, messages=listed, params=params, limits=limits
+            self._means,
+            self._side,
+            request=request,
+            messages=listed,
+            params=params,
+            limits=limits,
+            on_trace=self._on_trace,
         )
 
 
@@ -156,6 +187,14 @@ class Router(_Base):
         head: A `RoutingHead` fitted on outcomes of these tiers, or its file; None for the shipped one.
         breaker_failures: Failures in a row after which a tier is set aside.
         breaker_cooldown: Seconds until one probe; doubles with each failed probe.
+        retries: Times that one request asks the same tier once more, at most. A failed tier is asked again only
+            where no other is at least as good: upwards the router falls back at once.
+        retry_share: Retries that may be made, as a share of all requests; beyond it, failures are passed on at once.
+        hedge_share: Hedges that may be made, as a share of all requests; 0 for none. A call without content after its
+            tier's p95 of the last minutes (from 20 calls on) gets a second one beside it, of another replica or the
+            next best tier; the first content wins, the other call is cancelled, and the trace has both.
+        cascade: A `Cascade`: when an answer is not good enough and a better tier is asked; None to pass on all.
+        on_trace: Called with each request's trace at its end, for example `nearhit.otel.OpenTelemetry()`.
 
     Raises:
         OptionError: No tiers, a name twice, an unknown strategy, a value out of its range.
@@ -174,8 +213,10 @@ class Router(_Base):
 
         Args:
             messages: A prompt, or messages in the OpenAI form.
-            **params: `deadline`, `max_cost`, `scope` (the caller's scope in the cache) and `cache=False` are the
-                router's; all others go to the tier: temperature, max_tokens, tools...
+            **params: `deadline`, `max_cost`, `scope` (the caller's scope in the cache), `cache=False`, `priority` (a
+                whole number: higher ones leave a tier's queue first, those below 0 are neither retried nor hedged) and
+                `session` (a text: its requests go to the same replica) are the router's; all others go to the tier:
+                temperature, max_tokens, tools...
 
         Raises:
             InputError: Messages or parameters that cannot be read.

@@ -23,16 +23,24 @@ class Limits:
         max_cost: US dollars that it may cost by prediction; None for no limit.
         scope: The caller's scope in the cache (a tenant); any JSON value.
         cache: False to neither look up nor store.
+        priority: Requests of a higher one leave a tier's queue first; those below 0 are neither retried nor hedged.
+        session: Requests of one session go to the same replica, as long as it is not overloaded.
     """
 
     deadline: float | None = None
     max_cost: float | None = None
     scope: Any = None
     cache: bool = True
+    priority: int = 0
+    session: str | None = None
 
     def __post_init__(self) -> None:
         check_seconds("deadline", self.deadline)
         check_amount("max_cost", self.max_cost)
+        if isinstance(self.priority, bool) or not isinstance(self.priority, int):
+            raise OptionError(f"priority={self.priority!r} is not valid: expected a whole number, 0 by default")
+        if self.session is not None and not isinstance(self.session, str):
+            raise OptionError(f"session={self.session!r} is not valid: expected a text, or None")
 
     def left(self, trace: Trace) -> float | None:
         """Returns the seconds left until the deadline; None without one.

@@ -1,4 +1,4 @@
-"""The way of a request: exact, embed, near, decide, tier, store. Read it from top to bottom."""
+"""The way of a request: exact, embed, near, the tiers, store. Read it from top to bottom."""
 
 from __future__ import annotations
 
@@ -6,35 +6,33 @@ from contextlib import aclosing
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from nearhit._errors import Error, NoTierError
+from nearhit.router.ask import Asking
 from nearhit.router.caching import replay
-from nearhit.router.call import Call, final
-from nearhit.router.limits import need_of
 from nearhit.tiers.collect import Collector
 from nearhit.tiers.timing import Stopwatch
 from nearhit.trace import Trace
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Mapping, Sequence
+    from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 
-    from nearhit._core import RouterCore, RouteRequest
+    from nearhit._core import RouteRequest
     from nearhit._types import Chunk, Completion, Message
+    from nearhit.router.ask import Means
     from nearhit.router.caching import CacheSide
     from nearhit.router.limits import Limits
-    from nearhit.router.profile import Answerer
 
 
 class Pipeline:
     """One request on its way; `pieces` runs it once.
 
     Args:
-        core: The decision and the tiers' state.
-        tiers: The tiers, in the order of the core.
+        means: What to answer with.
         side: The cache's side, or None.
         request: The request as the core has read it.
         messages: The messages.
         params: The tier's parameters.
-        limits: The router's limits.
+        limits: The request's limits.
+        on_trace: Told of the trace once the request has ended.
 
     Attributes:
         trace: The request's trace.
@@ -42,29 +40,35 @@ class Pipeline:
 
     def __init__(
         self,
-        core: RouterCore,
-        tiers: Sequence[Answerer],
+        means: Means,
         side: CacheSide | None,
         *,
         request: RouteRequest,
         messages: Sequence[Message],
         params: Mapping[str, Any],
         limits: Limits,
+        on_trace: Callable[[Trace], object] | None = None,
     ) -> None:
-        self._core = core
-        self._tiers = tiers
         self._side = side if limits.cache else None
-        self._request = request
         self._messages = messages
         self._params = params
         self._limits = limits
-        self._need = need_of(limits, params)
+        self._on_trace = on_trace
         self._collector = Collector()
         self._watch = Stopwatch()
-        self._model = ""
+        self._cached_model = ""
         self._begun = False
         self._asked_cache = self._side is None
         self.trace = Trace()
+        self._asking = Asking(
+            means,
+            request=request,
+            messages=messages,
+            params=params,
+            limits=limits,
+            trace=self.trace,
+            vector=lambda: None if self._side is None else self._side.vector(self.trace),
+        )
 
     def _begin(self) -> None:
         if not self._begun:
@@ -89,7 +93,7 @@ class Pipeline:
         self._watch.piece(chunk)
         self._collector.add(chunk)
         self._watch.finish()
-        self.trace.finish(self.trace.outcome)
+        self._finish(self.trace.outcome)
         return self.completion()
 
     async def pieces(self) -> AsyncGenerator[Chunk, None]:
@@ -111,12 +115,27 @@ class Pipeline:
                     yield chunk
                     trace.held += trace.elapsed - before
             self._watch.finish()
-            if self._side is not None and trace.tier != "cache":
+            if self._side is not None and trace.tier != "cache" and self._asking.sure:
                 await self._side.store(self._messages, self._params, self._limits, self.completion(), trace)
-            trace.finish(trace.outcome)
+            self._finish(trace.outcome)
+        except BaseException as error:
+            trace.error = trace.error or type(error).__name__
+            raise
         finally:
             self._watch.finish()
-            trace.finish("error")
+            self._finish("error")
+
+    def _finish(self, outcome: str) -> None:
+        trace = self.trace
+        if trace.finished:
+            return
+        trace.finish_reason = self._collector.finish_reason
+        trace.finish(outcome)
+        if self._on_trace is not None:
+            try:
+                self._on_trace(trace)
+            except Exception as error:  # noqa: BLE001 - who only watches must not fail a request
+                trace.notes.append(f"on_trace failed: {type(error).__name__}: {error}")
 
     async def _answer(self) -> AsyncGenerator[Chunk, None]:
         trace = self.trace
@@ -125,7 +144,7 @@ class Pipeline:
             if hit is not None:
                 yield self._replay(hit)
                 return
-        async with aclosing(self._ask()) as answer:
+        async with aclosing(self._asking.pieces()) as answer:
             async for chunk in answer:
                 yield chunk
         trace.outcome = "bypass" if self._side is None else "miss"
@@ -134,44 +153,8 @@ class Pipeline:
         trace = self.trace
         trace.outcome, trace.tier, trace.similarity = hit.kind, "cache", hit.similarity
         trace.reason = f"{hit.kind} hit with similarity {hit.similarity:.4f}"
-        chunk, self._model = replay(hit)
+        chunk, self._cached_model = replay(hit)
         return chunk
-
-    async def _ask(self) -> AsyncGenerator[Chunk, None]:
-        """Decides, calls, and falls back to the next best tier until the first content has been passed on."""
-        trace, limits = self.trace, self._limits
-        failed: list[int] = []
-        first_error: Error | None = None
-        while True:
-            with trace.span("decide") as attributes:
-                try:
-                    vector = None if self._side is None else self._side.vector(trace)
-                    decision = self._core.decide(
-                        self._request, deadline=limits.left(trace), excluded=failed, vector=vector, **self._need
-                    )
-                except NoTierError as refusal:
-                    if first_error is None:
-                        raise
-                    raise first_error from refusal
-                attributes["tier"] = decision.tier
-            index, tier = decision.index, self._tiers[decision.index]
-            if not self._core.start(index):  # another request took the breaker's one probe in between
-                failed.append(index)
-                continue
-            trace.tier, trace.reason, self._model = tier.name, decision.reason, tier.model
-            why = "fallback" if failed else "chosen"
-            call = Call(self._core, index, tier, request=self._request, trace=trace, why=why)
-            try:
-                async with aclosing(call.run(self._messages, self._params, limits)) as pieces:
-                    async for chunk in pieces:
-                        yield chunk
-            except Error as error:
-                if call.committed or final(error):
-                    raise
-                first_error = first_error or error
-                failed.append(index)
-                continue
-            return
 
     async def run(self) -> Completion:
         """Runs to the end and returns the whole answer; errors as for `pieces`."""
@@ -182,5 +165,6 @@ class Pipeline:
 
     def completion(self) -> Completion:
         """Returns the whole answer, once every piece was taken."""
-        whole = self._collector.completion(tier=self.trace.tier, model=self._model, timings=self._watch.timings())
+        model = self._cached_model if self.trace.tier == "cache" else self._asking.model
+        whole = self._collector.completion(tier=self.trace.tier, model=model, timings=self._watch.timings())
         return replace(whole, trace=self.trace)

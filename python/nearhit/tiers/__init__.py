@@ -6,6 +6,7 @@ from nearhit.tiers.base import Price, Tier
 from nearhit.tiers.ct2 import CTranslate2Tier
 from nearhit.tiers.function import FunctionTier
 from nearhit.tiers.openai import OpenAITier
+from nearhit.tiers.replicas import ReplicaTier
 from nearhit.tiers.stream import AsyncTierStream, TierStream
 from nearhit.tiers.timing import Timeouts
 
@@ -15,6 +16,7 @@ __all__ = [
     "FunctionTier",
     "OpenAITier",
     "Price",
+    "ReplicaTier",
     "Tier",
     "TierStream",
     "Timeouts",

@@ -129,12 +129,16 @@ class Tier(ABC):
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self._name!r}, {self._model!r})"
 
-    def astream(self, messages: Prompt, *, timeouts: Timeouts | None = None, **params: Any) -> AsyncTierStream:
+    def astream(
+        self, messages: Prompt, *, timeouts: Timeouts | None = None, priority: int = 0, **params: Any
+    ) -> AsyncTierStream:
         """Returns the answer as an asynchronous iterator of pieces; nothing is sent before the first is asked for.
 
         Args:
             messages: A prompt, or messages in the OpenAI form.
             timeouts: Limits of this request, in place of the tier's.
+            priority: Requests of a higher one leave the queue first. A full queue takes one in by refusing the last
+                of those with a lower one.
             **params: Parameters of the request in the OpenAI form: temperature, max_tokens, stop, tools...
 
         Raises:
@@ -145,7 +149,9 @@ class Tier(ABC):
         check_kind("timeouts", timeouts, Timeouts)
         read = self._accept(messages, params)
         limits = timeouts or self.timeouts
-        return AsyncTierStream(self, lambda watch, slot: self._open(read, params, watch, slot, limits), limits)
+        return AsyncTierStream(
+            self, lambda watch, slot: self._open(read, params, watch, slot, limits), limits, priority=priority
+        )
 
     async def acomplete(self, messages: Prompt, *, timeouts: Timeouts | None = None, **params: Any) -> Completion:
         """Returns the whole answer; arguments and errors as for `astream`."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import deque
+from contextlib import suppress
 
 from nearhit.tiers.options import check_whole
 
@@ -14,7 +15,9 @@ class QueueFullError(Exception):
 
 
 class Limiter:
-    """Slots with a bounded first-come-first-served queue, shared by all threads and event loops.
+    """Slots with a bounded queue, shared by all threads and event loops.
+
+    Higher priorities go first; of equal ones, who came first.
 
     Args:
         slots: Requests at once; None for no limit.
@@ -44,44 +47,49 @@ class Limiter:
         """Requests in the queue."""
         return len(self._waiting)
 
-    async def take(self) -> Slot:
+    async def take(self, priority: int = 0) -> Slot:
         """Takes a slot as `acquire` does, and returns it."""
-        await self.acquire()
+        await self.acquire(priority)
         return Slot(self)
 
-    async def acquire(self) -> None:
-        """Takes a slot, waiting in the queue if there is room.
+    async def acquire(self, priority: int = 0) -> None:
+        """Takes a slot, waiting in the queue if there is room, or if somebody of a lower priority can make room.
 
         Raises:
-            QueueFullError: No slot and no place in the queue; nothing was taken.
+            QueueFullError: No slot and no place in the queue, or the place was given away; nothing was taken.
         """
-        waiter = self._enter()
+        waiter = self._enter(priority)
         if waiter is None:
             return
         try:
             await waiter.future
         except BaseException:
             with self._lock:
-                granted = waiter not in self._waiting
-                if not granted:
+                granted = waiter not in self._waiting and not waiter.displaced
+                if waiter in self._waiting:
                     self._waiting.remove(waiter)
             if granted:  # between being handed the slot and waking up: pass it on
                 self.release()
             raise
 
-    def _enter(self) -> _Waiter | None:
+    def _enter(self, priority: int) -> _Waiter | None:
         with self._lock:
             if self.slots is None or (self._active < self.slots and not self._waiting):
                 self._active += 1
                 return None
             if self.places is not None and len(self._waiting) >= self.places:
-                raise QueueFullError
-            waiter = _Waiter(asyncio.get_running_loop())
-            self._waiting.append(waiter)
+                if not self._waiting or self._waiting[-1].priority >= priority:
+                    raise QueueFullError
+                self._waiting.pop().displace()
+            waiter = _Waiter(asyncio.get_running_loop(), priority)
+            place = len(self._waiting)
+            while place > 0 and self._waiting[place - 1].priority < priority:
+                place -= 1
+            self._waiting.insert(place, waiter)
             return waiter
 
     def release(self) -> None:
-        """Gives a slot back, to the longest waiting request if there is one."""
+        """Gives a slot back, to the first request in the queue if there is one."""
         with self._lock:
             while self._waiting:
                 try:
@@ -126,15 +134,27 @@ class Slot:
 class _Waiter:
     """A request in the queue, and the loop on which it sleeps."""
 
-    __slots__ = ("_loop", "future")
+    __slots__ = ("_loop", "displaced", "future", "priority")
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, priority: int) -> None:
         self._loop = loop
+        self.priority = priority
+        self.displaced = False
         self.future: asyncio.Future[None] = loop.create_future()
 
     def grant(self) -> None:
         self._loop.call_soon_threadsafe(self._wake)
 
+    def displace(self) -> None:
+        """Sends it away, for another of higher priority."""
+        self.displaced = True
+        with suppress(RuntimeError):  # its loop was closed over it
+            self._loop.call_soon_threadsafe(self._refuse)
+
     def _wake(self) -> None:
         if not self.future.done():
             self.future.set_result(None)
+
+    def _refuse(self) -> None:
+        if not self.future.done():
+            self.future.set_exception(QueueFullError())

@@ -31,14 +31,21 @@ class AsyncTierStream:
         tier: The tier that answers.
         open_: Opens the tier's own stream.
         timeouts: Limits of this request.
+        priority: Its place in the tier's queue.
     """
 
     def __init__(
-        self, tier: Tier, open_: Callable[[Stopwatch, Slot], AsyncGenerator[Chunk, None]], timeouts: Timeouts
+        self,
+        tier: Tier,
+        open_: Callable[[Stopwatch, Slot], AsyncGenerator[Chunk, None]],
+        timeouts: Timeouts,
+        *,
+        priority: int = 0,
     ) -> None:
         self._tier = tier
         self._open = open_
         self._timeouts = timeouts
+        self._priority = priority
         self._collector = Collector()
         self._watch: Stopwatch | None = None
         self._ended = False
@@ -114,7 +121,7 @@ class AsyncTierStream:
         tier = self._tier
         try:
             async with asyncio.timeout_at(total) as timer:
-                return await tier.limiter.take()
+                return await tier.limiter.take(self._priority)
         except QueueFullError:
             raise TierBusyError(
                 f"tier {tier.name!r} is busy: {tier.limiter.slots} requests at work and {tier.limiter.places} waiting",

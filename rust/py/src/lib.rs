@@ -2,6 +2,7 @@
 
 mod arguments;
 mod cache;
+mod calls;
 mod convert;
 mod encode;
 mod error;
@@ -21,6 +22,8 @@ mod _core {
 
     #[pymodule_export]
     use super::cache::{PyCache, PyEntries, PyHit, PyNear, PyRequest};
+    #[pymodule_export]
+    use super::calls::{CallBudget, ReplicaCore};
     #[pymodule_export]
     use super::encode::NativeEncoder;
     #[pymodule_export]

@@ -298,6 +298,21 @@ impl RouterCore {
         Ok(self.tier(tier)?.ttft_quantile(q, least))
     }
 
+    /// Sends a tier no call for so many seconds, as its server has asked.
+    #[pyo3(signature = (tier, seconds, *, now=None))]
+    fn rest(&self, tier: usize, seconds: f64, now: Option<f64>) -> PyResult<()> {
+        self.tier(tier)?.rest(seconds, self.clock(now));
+        Ok(())
+    }
+
+    /// Seconds until the first of the tiers that rest at their servers' wish may be called; None if none rests.
+    #[pyo3(signature = (*, now=None))]
+    fn rested_in(&self, now: Option<f64>) -> Option<f64> {
+        let now = self.clock(now);
+        let resting = self.router.tiers().iter().map(|tier| tier.resting_for(now)).filter(|left| *left > 0.0);
+        resting.min_by(f64::total_cmp)
+    }
+
     /// State of a tier: calls, failures, calls under way, seconds until its breaker lets a call through.
     #[pyo3(signature = (tier, *, now=None))]
     fn state(&self, tier: usize, now: Option<f64>) -> PyResult<(u64, u64, u32, f64)> {

@@ -1,8 +1,8 @@
 //! A circuit breaker in one atomic word.
 
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-
+use crate::route::atomic::{AtomicU64, Relaxed};
 use crate::route::clock::{millis, since};
+use crate::{Error, Result};
 
 /// When a tier is set aside and for how long.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -16,6 +16,21 @@ pub struct BreakerOptions {
 impl Default for BreakerOptions {
     fn default() -> Self {
         Self { failures: 5, cooldown: 5.0 }
+    }
+}
+
+impl BreakerOptions {
+    /// Refuses values without a meaning.
+    ///
+    /// # Errors
+    /// [`Error::InvalidOption`] names both.
+    pub fn check(&self) -> Result<()> {
+        if self.cooldown > 0.0 && self.cooldown.is_finite() && self.failures > 0 {
+            return Ok(());
+        }
+        let value = format!("{} failures, {} s", self.failures, self.cooldown);
+        let expected = "at least 1 failure and a cooldown above 0 s".to_owned();
+        Err(Error::InvalidOption { name: "breaker", value, expected })
     }
 }
 
@@ -102,7 +117,7 @@ impl Breaker {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(feature = "loom")))]
 mod tests {
     use super::{Breaker, BreakerOptions};
 

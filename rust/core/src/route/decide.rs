@@ -178,10 +178,7 @@ impl Router {
         if !(policy.cost_weight >= 0.0 && policy.cost_weight.is_finite()) {
             return Err(refuse("cost_weight", policy.cost_weight.to_string(), "a number, 0 or more"));
         }
-        if !(policy.breaker.cooldown > 0.0 && policy.breaker.cooldown.is_finite()) || policy.breaker.failures == 0 {
-            let value = format!("{} failures, {} s", policy.breaker.failures, policy.breaker.cooldown);
-            return Err(refuse("breaker", value, "at least 1 failure and a cooldown above 0 s"));
-        }
+        policy.breaker.check()?;
         head.check(specs.len())?;
         let priced = specs.iter().any(|spec| spec.input_cost > 0.0 || spec.output_cost > 0.0);
         let tiers = specs.into_iter().map(|spec| Tier::new(spec, policy.breaker)).collect::<Result<_>>()?;

@@ -1,7 +1,6 @@
 //! Online latency estimates in atomics: peak-EWMA by prompt length, and quantiles.
 
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
-
+use crate::route::atomic::{AtomicU32, AtomicU64, Relaxed};
 use crate::route::clock::{millis, since};
 
 /// Seconds in which a peak loses 63 % of its height, and a tier not called is believed to recover (Finagle's default
@@ -17,7 +16,7 @@ const GOOD_RISE: f32 = 0.05;
 /// (Finagle's peak EWMA, <https://github.com/tower-rs/tower/blob/master/tower/src/load/peak_ewma.rs>). Unlike there,
 /// an idle estimate decays to the good latency once seen, not to zero: an idle tier is not instant.
 #[derive(Debug, Default)]
-struct PeakEwma {
+pub(super) struct PeakEwma {
     estimate: AtomicU64, // f32 bits of the value, then milliseconds; 0 = nothing seen
     good: AtomicU32,     // f32 bits
 }
@@ -36,7 +35,7 @@ fn decay(from: u32, to: u32) -> f32 {
 }
 
 impl PeakEwma {
-    fn observe(&self, value: f64, now: f64) {
+    pub(super) fn observe(&self, value: f64, now: f64) {
         let (value, now) = (value as f32, millis(now));
         let good = f32::from_bits(self.good.load(Relaxed));
         let good = if good == 0.0 || value < good { value } else { good + GOOD_RISE * (value - good) };
@@ -54,7 +53,7 @@ impl PeakEwma {
         });
     }
 
-    fn read(&self, now: f64) -> Option<f64> {
+    pub(super) fn read(&self, now: f64) -> Option<f64> {
         let word = self.estimate.load(Relaxed);
         if word == 0 {
             return None;
@@ -197,7 +196,7 @@ impl Quantiles {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(feature = "loom")))]
 mod tests {
     use super::{LatencyModel, PeakEwma};
 

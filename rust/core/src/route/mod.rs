@@ -5,17 +5,25 @@
 //! the tiers is atomic: readers and writers never wait. Time is a parameter (seconds on any monotonic clock), so that a
 //! replay runs the very code that serves.
 
+mod atomic;
 mod breaker;
+mod budget;
 mod clock;
 mod decide;
+mod dice;
 mod head;
 mod latency;
+#[cfg(all(test, feature = "loom"))]
+mod model;
+mod replica;
 mod request;
 mod tier;
 
 pub use breaker::{Breaker, BreakerOptions};
+pub use budget::{Budget, BudgetOptions, ExtraCalls};
 pub use decide::{Candidate, Decision, Policy, Reason, Router, Strategy, Verdict};
 pub use head::{Expert, Head, Linear, standardise};
 pub use latency::{LatencyModel, Quantiles};
+pub use replica::{Choice, Replicas};
 pub use request::{Conversation, Need, Role, Turn};
 pub use tier::{Outcome, Tier, TierSpec};

@@ -1,8 +1,8 @@
 //! What is known of one tier: what it promises, and how it has been doing.
 
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
-
+use crate::route::atomic::{AtomicU32, AtomicU64, Relaxed};
 use crate::route::breaker::{Breaker, BreakerOptions};
+use crate::route::clock::{millis, since};
 use crate::route::latency::LatencyModel;
 use crate::{Error, Result};
 
@@ -123,6 +123,7 @@ pub struct Tier {
     in_flight: AtomicU32,
     calls: AtomicU64,
     failures: AtomicU64,
+    resting: AtomicU64, // milliseconds of the last request to rest, then for how many
     options: BreakerOptions,
 }
 
@@ -140,6 +141,7 @@ impl Tier {
             in_flight: AtomicU32::new(0),
             calls: AtomicU64::new(0),
             failures: AtomicU64::new(0),
+            resting: AtomicU64::new(0),
             options,
         })
     }
@@ -220,9 +222,27 @@ impl Tier {
         if quantiles.len() < least { None } else { quantiles.quantile(q) }
     }
 
-    /// Seconds until the breaker lets a call through; 0 while the tier is up.
+    /// Sends no call for so many seconds, as its server has asked; up to an hour, the longest request counts.
+    pub fn rest(&self, seconds: f64, now: f64) {
+        if !(seconds > 0.0 && seconds.is_finite()) {
+            return;
+        }
+        let (left, length) = (self.resting_for(now), seconds.min(3_600.0));
+        if length > left {
+            self.resting.store(u64::from(millis(now)) << 32 | (length * 1e3).ceil() as u64, Relaxed);
+        }
+    }
+
+    /// Seconds of rest that its server has asked for and that are left.
+    pub fn resting_for(&self, now: f64) -> f64 {
+        let word = self.resting.load(Relaxed);
+        let length = f64::from(word as u32) / 1e3;
+        if word == 0 { 0.0 } else { (length - since((word >> 32) as u32, millis(now))).max(0.0) }
+    }
+
+    /// Seconds until breaker and server let a call through; 0 while the tier is up.
     pub fn down_for(&self, now: f64) -> f64 {
-        self.breaker.wait(self.options, now)
+        self.breaker.wait(self.options, now).max(self.resting_for(now))
     }
 
     /// Calls under way.
@@ -236,7 +256,7 @@ impl Tier {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(feature = "loom")))]
 mod tests {
     use super::{Outcome, Tier, TierSpec};
     use crate::route::breaker::BreakerOptions;
@@ -268,6 +288,21 @@ mod tests {
         assert_eq!(local.predicted_ttft(1.0, 0.0), Some(1.0));
         assert!(local.start(0.0) && local.start(0.0));
         assert_eq!(local.predicted_ttft(1.0, 0.0), Some(3.0));
+    }
+
+    #[test]
+    fn a_server_that_asks_for_rest_gets_it() {
+        let busy = tier(TierSpec::new("busy", 0.6));
+        busy.rest(2.0, 1.0);
+        busy.rest(0.5, 1.5);
+        assert!((busy.down_for(1.5) - 1.5).abs() < 1e-9, "a shorter one does not end a longer one");
+        assert!(busy.down_for(3.0) <= 0.0);
+        for nonsense in [-1.0, 0.0, f64::NAN, f64::INFINITY] {
+            busy.rest(nonsense, 4.0);
+        }
+        assert!(busy.down_for(4.0) <= 0.0);
+        busy.rest(1e9, 4.0);
+        assert!((busy.down_for(4.0) - 3_600.0).abs() < 1e-3, "an hour at most");
     }
 
     #[test]

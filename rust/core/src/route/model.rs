@@ -1,0 +1,101 @@
+//! Models of the tiers' state: loom runs every interleaving of the very code that serves.
+//!
+//! `cargo test -p nearhit-core --features loom route::model`
+
+use loom::sync::Arc;
+use loom::thread;
+
+use crate::route::breaker::{Breaker, BreakerOptions};
+use crate::route::budget::{Budget, BudgetOptions};
+use crate::route::latency::PeakEwma;
+use crate::route::tier::{Outcome, Tier, TierSpec};
+
+const BREAKER: BreakerOptions = BreakerOptions { failures: 2, cooldown: 10.0 };
+
+/// Runs a closure in two threads and the model's own, and returns what each gave.
+fn thrice<T: 'static>(run: impl Fn() -> T + Clone + 'static) -> Vec<T> {
+    let others: Vec<_> = (0..2).map(|_| thread::spawn(run.clone())).collect();
+    let mut all = vec![run()];
+    all.extend(others.into_iter().map(|other| other.join().unwrap()));
+    all
+}
+
+#[test]
+fn an_open_breaker_lets_one_probe_through() {
+    loom::model(|| {
+        let breaker = Arc::new(Breaker::default());
+        breaker.fail(BREAKER, 0.0);
+        assert!(breaker.fail(BREAKER, 0.0));
+        let shared = Arc::clone(&breaker);
+        let through = thrice(move || shared.acquire(BREAKER, 10.0));
+        assert_eq!(through.into_iter().filter(|&through| through).count(), 1);
+    });
+}
+
+#[test]
+fn no_failure_in_a_row_is_lost() {
+    loom::model(|| {
+        let options = BreakerOptions { failures: 3, ..BREAKER };
+        let breaker = Arc::new(Breaker::default());
+        let shared = Arc::clone(&breaker);
+        let opened = thrice(move || shared.fail(options, 0.0));
+        assert_eq!(opened.into_iter().filter(|&opened| opened).count(), 1);
+        assert!(!breaker.acquire(options, 9.0));
+    });
+}
+
+#[test]
+fn a_budget_is_never_overspent() {
+    loom::model(|| {
+        let budget = Arc::new(Budget::new("x", BudgetOptions { share: 1.0, per_second: 0.0, burst: 1.0 }).unwrap());
+        assert!(budget.take(0.0));
+        let shared = Arc::clone(&budget);
+        let earner = thread::spawn(move || shared.earn(0.0));
+        let shared = Arc::clone(&budget);
+        let taker = thread::spawn(move || shared.take(0.0));
+        let taken = u32::from(budget.take(0.0)) + u32::from(taker.join().unwrap());
+        earner.join().unwrap();
+        assert!(taken + u32::from(budget.take(0.0)) == 1, "one was earned, so one is spent: {taken}");
+    });
+}
+
+#[test]
+fn a_peak_survives_a_race_with_a_lower_observation() {
+    loom::model(|| {
+        let cell = Arc::new(PeakEwma::default());
+        let shared = Arc::clone(&cell);
+        let other = thread::spawn(move || shared.observe(5.0, 0.0));
+        cell.observe(0.1, 0.0);
+        other.join().unwrap();
+        // Whichever came first: the peak counts at once, or has begun to be brought down by one observation.
+        assert!(cell.read(0.0).is_some_and(|seen| seen > 4.0), "{:?}", cell.read(0.0));
+    });
+}
+
+#[test]
+fn every_call_that_starts_is_counted_and_ends() {
+    let mut model = loom::model::Builder::new();
+    model.preemption_bound = Some(2); // a tier has many words; two preemptions reach every pair of steps
+    model.check(|| {
+        let tier = Arc::new(Tier::new(TierSpec::new("a", 0.5), BREAKER).unwrap());
+        let shared = Arc::clone(&tier);
+        let run = move |failed: bool| {
+            if shared.start(0.0) {
+                let failed =
+                    if failed { Outcome::Failed { waited: None } } else { Outcome::Cancelled { waited: None } };
+                shared.finish(failed, 1.0, 0.0);
+            }
+        };
+        let other = thread::spawn({
+            let run = run.clone();
+            move || run(true)
+        });
+        run(true);
+        run(false);
+        other.join().unwrap();
+        assert_eq!(tier.in_flight(), 0);
+        let (calls, failures) = tier.counts();
+        assert!(failures == 2 && (2..=3).contains(&calls), "{calls} {failures}");
+        assert!(tier.down_for(0.0) > 0.0);
+    });
+}
