@@ -84,11 +84,7 @@ impl Cache {
     /// The entry of exactly this request. Takes no lock and waits for nobody.
     pub fn lookup_exact(&self, fingerprint: Fingerprint) -> Option<Arc<Entry>> {
         let started = sampled().then(Instant::now);
-        let found = {
-            let guard = self.entries.guard();
-            self.entries.get(&fingerprint, &guard).map(Arc::clone)
-        };
-        let entry = found?;
+        let entry = self.entries.look(&fingerprint, Arc::clone)?;
         if !self.live(&entry) {
             self.drop_expired(&entry);
             return None;
@@ -104,8 +100,7 @@ impl Cache {
 
     /// The entry of this request without counting a hit.
     pub fn peek(&self, fingerprint: Fingerprint) -> Option<Arc<Entry>> {
-        let guard = self.entries.guard();
-        self.entries.get(&fingerprint, &guard).filter(|entry| self.live(entry)).map(Arc::clone)
+        self.entries.look(&fingerprint, Arc::clone).filter(|entry| self.live(entry))
     }
 
     /// The nearest entry of the scope that may answer: candidates best first, each one judged.
@@ -178,11 +173,7 @@ impl Cache {
         let Some(space) = self.space.get().copied() else { return Ok((0, Vec::new())) };
         space.check(query.vector)?;
         let key = PartitionKey { scope: query.scope, space };
-        let partition = {
-            let guard = self.partitions.guard();
-            self.partitions.get(&key, &guard).map(Arc::clone)
-        };
-        match partition {
+        match self.partitions.look(&key, Arc::clone) {
             Some(partition) => Ok((partition.number, partition.index.search(query.vector, least, k)?)),
             None => Ok((0, Vec::new())),
         }
@@ -191,14 +182,13 @@ impl Cache {
     /// The live entry behind a neighbour, confirmed by the exact map: an index may still know a vector whose
     /// entry has just gone or been replaced.
     fn candidate(&self, query: &verify::Query<'_>, partition: u64, found: Neighbour, least: f32) -> Option<Candidate> {
-        let guard = self.entries.guard();
-        let entry = self.vectors.get(&NearKey { partition, vector: found.id }, &guard)?;
-        let current = self.entries.get(&entry.fingerprint, &guard)?;
-        if !Arc::ptr_eq(entry, current) || !self.live(entry) {
+        let entry = self.vectors.look(&NearKey { partition, vector: found.id }, Arc::clone)?;
+        let current = self.entries.look(&entry.fingerprint, |current| Arc::ptr_eq(&entry, current))?;
+        if !current || !self.live(&entry) {
             return None;
         }
-        let (confidence, reasons) = self.judge(query, entry, found.similarity, least);
-        Some(Candidate { entry: Arc::clone(entry), similarity: found.similarity, confidence, reasons })
+        let (confidence, reasons) = self.judge(query, &entry, found.similarity, least);
+        Some(Candidate { entry, similarity: found.similarity, confidence, reasons })
     }
 
     fn judge(&self, query: &verify::Query<'_>, entry: &Entry, similarity: f32, least: f32) -> (f32, Vec<String>) {

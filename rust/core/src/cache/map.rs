@@ -6,12 +6,45 @@ use std::hash::{BuildHasher, Hash, Hasher, RandomState};
 use std::sync::Arc;
 
 /// A concurrent map whose keys are hashes already.
-pub(super) type Map<K, V> = HashMap<K, V, Folded>;
+pub(super) struct Map<K, V>(HashMap<K, V, Folded>);
 
-/// Bytes a map takes per record: the boxed pair behind each slot, and the table's pointer and control
-/// byte per slot at the average filling of a table that doubles at 7/8... measured, see `benches/rust`.
-pub(super) const fn record_bytes(pair: usize) -> usize {
-    super::bytes::allocated(pair) + 16
+impl<K: Hash + Eq, V> std::fmt::Debug for Map<K, V> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Map").field("len", &self.len()).finish()
+    }
+}
+
+impl<K: Hash + Eq, V> Map<K, V> {
+    /// What `look` makes of the value of `key`. Takes no lock and waits for nobody.
+    #[inline]
+    pub(super) fn look<T>(&self, key: &K, look: impl FnOnce(&V) -> T) -> Option<T> {
+        let guard = self.0.guard();
+        self.0.get(key, &guard).map(look)
+    }
+
+    pub(super) fn insert(&self, key: K, value: V) {
+        self.0.insert(key, value, &self.0.guard());
+    }
+
+    pub(super) fn remove(&self, key: &K) {
+        self.0.remove(key, &self.0.guard());
+    }
+
+    pub(super) fn clear(&self) {
+        self.0.clear(&self.0.guard());
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Every value, copied.
+    pub(super) fn values(&self) -> Vec<V>
+    where
+        V: Clone,
+    {
+        self.0.values(&self.0.guard()).cloned().collect()
+    }
 }
 
 /// Makes maps that share one collector, so that a reader pins once.
@@ -28,11 +61,11 @@ impl Maps {
     }
 
     pub(super) fn map<K: Hash + Eq + Send + 'static, V: Send + 'static>(&self) -> Map<K, V> {
-        HashMap::builder()
+        let map = HashMap::builder()
             .hasher(self.hasher.clone())
             .shared_collector(Arc::clone(&self.collector))
-            .resize_mode(ResizeMode::default())
-            .build()
+            .resize_mode(ResizeMode::default());
+        Map(map.build())
     }
 }
 

@@ -28,6 +28,10 @@ mod judged;
 mod latency;
 mod ledger;
 mod lookup;
+#[cfg(not(all(test, feature = "model")))]
+mod map;
+#[cfg(all(test, feature = "model"))]
+#[path = "map_model.rs"]
 mod map;
 mod options;
 mod partition;
@@ -37,9 +41,12 @@ mod slab;
 mod space;
 mod stats;
 mod store;
+mod sync;
 mod tenant;
 
-#[cfg(test)]
+#[cfg(all(test, feature = "model"))]
+mod model;
+#[cfg(all(test, not(feature = "model")))]
 mod tests;
 
 pub use crate::verify::Policy;
@@ -66,8 +73,9 @@ use latency::Histogram;
 use ledger::Ledger;
 use map::{Map, Maps};
 use partition::{Partition, PartitionKey};
-use std::sync::atomic::{AtomicU64, AtomicUsize};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::atomic::AtomicUsize;
+use std::sync::{Arc, OnceLock, PoisonError};
+use sync::{AtomicU64, Mutex, MutexGuard};
 
 /// Names one vector among all partitions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -125,7 +133,7 @@ impl Cache {
             counters: Counters::default(),
             latency: Latency::default(),
             journal: None,
-            ledger: Mutex::default(),
+            ledger: Mutex::new(Ledger::default()),
         })
     }
 

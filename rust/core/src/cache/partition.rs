@@ -1,7 +1,6 @@
 //! The vectors of one scope under one embedder: the only ones a near lookup ever sees.
 
-use super::bytes::allocated;
-use super::map::record_bytes;
+use super::bytes::{allocated, record_bytes};
 use super::space::Space;
 use crate::Result;
 use crate::index::VectorIndex;

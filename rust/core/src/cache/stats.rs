@@ -2,7 +2,9 @@
 
 use super::Cache;
 use super::counters::Event;
+use super::entry::Entry;
 use super::latency::Quantiles;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 /// Bytes by part.
@@ -119,23 +121,22 @@ impl Cache {
     pub fn validate(&self) -> Result<(), String> {
         let ledger = self.ledger();
         ledger.validate()?;
-        let guard = self.entries.guard();
         let mut vectors = 0;
         for entry in ledger.entries() {
-            let mapped =
-                self.entries.get(&entry.fingerprint, &guard).is_some_and(|at| std::sync::Arc::ptr_eq(at, entry));
-            if !mapped {
+            let same = |at: &Arc<Entry>| Arc::ptr_eq(at, entry);
+            if self.entries.look(&entry.fingerprint, same) != Some(true) {
                 return Err(format!("entry {} is not in the exact map", entry.fingerprint));
             }
             if let Some(at) = &entry.vector {
                 vectors += 1;
-                if self.vectors.get(&at.key(), &guard).is_none_or(|held| !std::sync::Arc::ptr_eq(held, entry)) {
+                if self.vectors.look(&at.key(), same) != Some(true) {
                     return Err(format!("the vector of entry {} leads elsewhere", entry.fingerprint));
                 }
             }
         }
-        let indexed: usize = self.partitions.values(&guard).map(|partition| partition.index.len()).sum();
-        let weighed: usize = self.partitions.values(&guard).map(|partition| partition.weight()).sum();
+        let partitions = self.partitions.values();
+        let indexed: usize = partitions.iter().map(|partition| partition.index.len()).sum();
+        let weighed: usize = partitions.iter().map(|partition| partition.weight()).sum();
         let counts = [self.entries.len(), self.vectors.len(), indexed, self.index_bytes.load(Ordering::Relaxed)];
         if counts != [ledger.len(), vectors, vectors, weighed] {
             return Err(format!(
@@ -143,7 +144,7 @@ impl Cache {
                 [ledger.len(), vectors, vectors, weighed]
             ));
         }
-        if self.partitions.values(&guard).any(|partition| partition.is_empty()) {
+        if partitions.iter().any(|partition| partition.is_empty()) {
             return Err("an empty partition was left behind".into());
         }
         Ok(())

@@ -1,5 +1,6 @@
 //! The writing side: stores, evictions, invalidation.
 
+use super::bytes::record_bytes;
 use super::clock::{Millis, NEVER, whole_millis};
 use super::counters::Event;
 use super::durable::Origin;
@@ -7,16 +8,15 @@ use super::entry::{Entry, Meta, VectorAt};
 use super::judged::Judgement;
 use super::ledger::Ledger;
 use super::lookup::{Hit, Kind};
-use super::map::record_bytes;
 use super::partition::{Partition, PartitionKey};
 use super::payload::Payload;
 use super::slab::NIL;
+use super::sync::MutexGuard;
 use super::tenant::Tenant;
 use super::{Cache, NearKey, Space};
 use crate::text::canonical::{Fingerprint, Request, ScopeId};
 use crate::{Error, Result};
 use std::sync::Arc;
-use std::sync::MutexGuard;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
@@ -138,10 +138,7 @@ impl Cache {
             return Err(error);
         }
 
-        let previous = {
-            let guard = self.entries.guard();
-            self.entries.get(&new.fingerprint, &guard).map(Arc::clone)
-        };
+        let previous = self.entries.look(&new.fingerprint, Arc::clone);
         // A replaced entry leaves the books now and the map when its successor takes its place there.
         let mut inherited = (0, false);
         if let Some(previous) = previous.as_ref().filter(|previous| ledger.holds(previous)) {
@@ -153,13 +150,10 @@ impl Cache {
         entry.set_value(ledger.boost(new.meta.cost, charge), credit);
         entry.slot = ledger.slab.next_slot();
         let entry = Arc::new(entry);
-        {
-            let guard = self.entries.guard();
-            if let Some(at) = &entry.vector {
-                self.vectors.insert(at.key(), Arc::clone(&entry), &guard);
-            }
-            self.entries.insert(entry.fingerprint, Arc::clone(&entry), &guard);
+        if let Some(at) = &entry.vector {
+            self.vectors.insert(at.key(), Arc::clone(&entry));
         }
+        self.entries.insert(entry.fingerprint, Arc::clone(&entry));
         if let Some(previous) = &previous {
             self.remove_vector(previous);
         }
@@ -296,10 +290,9 @@ impl Cache {
         let removed = ledger.len();
         let old = std::mem::take(&mut *ledger);
         self.unwrite_all();
-        let guard = self.entries.guard();
-        self.entries.clear(&guard);
-        self.vectors.clear(&guard);
-        self.partitions.clear(&guard);
+        self.entries.clear();
+        self.vectors.clear();
+        self.partitions.clear();
         self.index_bytes.store(0, Ordering::Relaxed);
         drop(ledger);
         for entry in old.entries() {
@@ -387,16 +380,12 @@ impl Cache {
     }
 
     fn forget(&self, entry: &Entry) {
-        let guard = self.entries.guard();
-        self.entries.remove(&entry.fingerprint, &guard);
+        self.entries.remove(&entry.fingerprint);
     }
 
     fn remove_vector(&self, entry: &Entry) {
         let Some(at) = &entry.vector else { return };
-        {
-            let guard = self.entries.guard();
-            self.vectors.remove(&at.key(), &guard);
-        }
+        self.vectors.remove(&at.key());
         at.partition.remove(at.id);
         self.weigh(&at.partition, 0);
         self.drop_if_empty(&at.partition);
@@ -415,13 +404,12 @@ impl Cache {
 
     /// The partition with this key, made on first use. Under the writer lock.
     fn partition(&self, key: PartitionKey) -> Result<Arc<Partition>> {
-        let guard = self.partitions.guard();
-        if let Some(partition) = self.partitions.get(&key, &guard) {
-            return Ok(Arc::clone(partition));
+        if let Some(partition) = self.partitions.look(&key, Arc::clone) {
+            return Ok(partition);
         }
         let number = self.sequence.fetch_add(1, Ordering::Relaxed);
         let partition = Arc::new(Partition::new(key, number)?);
-        self.partitions.insert(key, Arc::clone(&partition), &guard);
+        self.partitions.insert(key, Arc::clone(&partition));
         Ok(partition)
     }
 
@@ -434,8 +422,7 @@ impl Cache {
 
     fn drop_if_empty(&self, partition: &Partition) {
         if partition.is_empty() {
-            let guard = self.partitions.guard();
-            self.partitions.remove(&partition.key, &guard);
+            self.partitions.remove(&partition.key);
             self.index_bytes.fetch_sub(partition.weight(), Ordering::Relaxed);
         }
     }
