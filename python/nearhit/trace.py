@@ -34,6 +34,7 @@ class Attempt:
         cost: US dollars; None where the tier has no price.
         error: The error, as text.
         model: Name of the tier's model.
+        provider: Whose API or engine it is, as OpenTelemetry's conventions call it.
         replica: Name of the replica that took the call, where the tier has several.
         confidence: What a cascade thought of the answer, in [0, 1]; None where nobody looked.
         estimated: Whether token counts and cost are an estimate: the call was given up before its server could count.
@@ -50,6 +51,7 @@ class Attempt:
     cost: float | None = None
     error: str | None = None
     model: str = ""
+    provider: str = ""
     replica: str | None = None
     confidence: float | None = None
     estimated: bool = False
@@ -188,9 +190,9 @@ class Trace:
         """Adds a stage timed elsewhere; `start` is in seconds after the request's start."""
         self.spans.append(Span(name, start, duration, attributes))
 
-    def attempt(self, tier: str, why: str, model: str = "") -> Attempt:
+    def attempt(self, tier: str, why: str, model: str = "", provider: str = "") -> Attempt:
         """Starts the record of a tier's call."""
-        attempt = Attempt(tier, why, self.elapsed, model=model)
+        attempt = Attempt(tier, why, self.elapsed, model=model, provider=provider)
         self.attempts.append(attempt)
         return attempt
 

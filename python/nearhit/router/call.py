@@ -57,7 +57,7 @@ class Call:
     ) -> None:
         self.index = index
         self.tier = tier
-        self.attempt: Attempt = trace.attempt(tier.name, why, tier.model)
+        self.attempt: Attempt = trace.attempt(tier.name, why, tier.model, getattr(tier, "provider", "nearhit"))
         self.answering = False
         self._core = core
         self._request = request

@@ -122,6 +122,11 @@ class Tier(ABC):
         return self._model
 
     @property
+    def provider(self) -> str:
+        """Whose API or engine answers, as OpenTelemetry's conventions call it."""
+        return "nearhit"
+
+    @property
     def closed(self) -> bool:
         """Whether the tier was closed."""
         return self._closed

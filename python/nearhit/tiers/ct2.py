@@ -111,6 +111,11 @@ class CTranslate2Tier(Tier):
         self.device = self._generator.get().device
         self.compute_type = self._generator.get().compute_type
 
+    @property
+    def provider(self) -> str:
+        """The engine."""
+        return "ctranslate2"
+
     def count_tokens(self, messages: Prompt) -> int:
         """Returns how many tokens the messages are, chat template included.
 

@@ -99,6 +99,11 @@ class OpenAITier(Tier):
         """Where the API begins, without a query."""
         return self._url.partition("?")[0].removesuffix("/chat/completions")
 
+    @property
+    def provider(self) -> str:
+        """Whose API it is; servers that are compatible with it say nothing else."""
+        return "openai"
+
     def __repr__(self) -> str:
         return f"OpenAITier({self.name!r}, {self.model!r}, base_url={self.base_url!r})"
 

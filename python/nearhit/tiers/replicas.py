@@ -120,7 +120,7 @@ class ReplicaTier(Tier):
         options.setdefault("capabilities", frozenset.intersection(*known) if known else None)
         options.setdefault("max_concurrency", sum(s or 0 for s in slots) if all(slots) else None)
         super().__init__(name, options.pop("model", tiers[0].model), **options)
-        self._tiers = tuple(tiers)
+        self._tiers: tuple[Tier, ...] = tuple(tiers)
         self._affinity = affinity
         self._core = ReplicaCore(slots, load_gate=load_gate, failures=breaker_failures, cooldown=breaker_cooldown)
 
@@ -128,6 +128,11 @@ class ReplicaTier(Tier):
     def replicas(self) -> tuple[Tier, ...]:
         """The replicas, in the order given."""
         return self._tiers
+
+    @property
+    def provider(self) -> str:
+        """The first replica's."""
+        return self._tiers[0].provider
 
     def others(self, replica: str) -> bool:
         """Whether another replica than this one is up."""
@@ -143,8 +148,7 @@ class ReplicaTier(Tier):
 
     def count_tokens(self, messages: Prompt) -> int | None:
         """Returns how many tokens the messages are to the model; None where only the server could tell."""
-        counted: int | None = self._tiers[0].count_tokens(messages)
-        return counted
+        return self._tiers[0].count_tokens(messages)
 
     def astream(
         self,
