@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import json
+import math
 import os
 import subprocess
 import sys
@@ -18,8 +19,9 @@ from tests.support import chat_server as chat
 from tests.support.http_server import Server
 
 import nearhit
-from nearhit import CTranslate2Tier, OpenAITier, models
+from nearhit import CTranslate2Tier, FunctionTier, OpenAITier, Router, models
 from nearhit._types import Usage
+from nearhit.router import Cascade
 from nearhit.tiers import Timeouts
 
 FRANCE = "What is the capital of France?"
@@ -47,6 +49,17 @@ def test_it_answers_and_counts(tier):
     assert len(answer.logprobs) == 7
     assert all(logprob <= 0 for logprob in answer.logprobs)
     assert (answer.tier, answer.model) == ("small", "smollm2-135m-instruct")
+
+
+def test_a_cascade_goes_by_the_models_own_probabilities(tier):
+    large = FunctionTier("large", lambda messages: "Paris.")
+    judged = Router([tier, large], strategy="cheapest", cascade=Cascade(threshold=0.5)).complete(FRANCE)
+    assert judged.tier == "small"
+    confidence = judged.trace.attempts[0].confidence
+    assert confidence == pytest.approx(math.exp(sum(judged.logprobs) / len(judged.logprobs)))
+    assert 0.5 < confidence < 1.0
+    strict = Router([tier, large], strategy="cheapest", cascade=Cascade(threshold=(confidence + 1) / 2))
+    assert strict.complete(FRANCE).tier == "large"
 
 
 def test_times_are_of_tokens(tier):

@@ -50,3 +50,26 @@ def test_a_cost_limit_is_kept(text: str, profiles: list[TierProfile], most: floa
 def test_a_higher_price_of_quality_never_buys_a_dearer_answer(text: str, profiles: list[TierProfile]) -> None:
     costs = [_router(profiles, cost_weight=weight).decide(text).predicted_cost for weight in (0.0, 0.1, 0.5, 5.0)]
     assert all(later <= earlier * (1 + 1e-9) for earlier, later in itertools.pairwise(costs))
+
+
+def _useful(router: Router, text: str, **limits: float) -> float | None:
+    """What the choice is worth among the tiers that keep the limits; None if none does."""
+    try:
+        decision = router.decide(text, **limits)  # type: ignore[arg-type]
+    except NoTierError:
+        return None
+    return decision.choice.utility if decision.choice.eligible else None
+
+
+@given(TEXTS, st.lists(PROFILES, min_size=1, max_size=6), st.floats(1e-6, 0.05), st.floats(1.0, 10.0))
+def test_more_money_never_buys_a_worse_choice(text: str, profiles: list[TierProfile], most: float, more: float) -> None:
+    router = _router(profiles)
+    tight, wide = _useful(router, text, max_cost=most), _useful(router, text, max_cost=most * more)
+    assert tight is None or (wide is not None and wide >= tight)
+
+
+@given(TEXTS, st.lists(PROFILES, min_size=1, max_size=6), st.floats(0.01, 10.0), st.floats(1.0, 10.0))
+def test_more_time_never_buys_a_worse_choice(text: str, profiles: list[TierProfile], time: float, more: float) -> None:
+    router = _router(profiles)
+    tight, wide = _useful(router, text, deadline=time), _useful(router, text, deadline=time * more)
+    assert tight is None or (wide is not None and wide >= tight)

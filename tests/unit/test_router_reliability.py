@@ -13,6 +13,7 @@ from nearhit import (
     AsyncRouter,
     DeadlineError,
     FunctionTier,
+    NoTierError,
     OptionError,
     ReplicaTier,
     Router,
@@ -111,6 +112,17 @@ def test_a_server_that_asks_for_a_wait_gets_it_from_all_requests() -> None:
     waited = router.complete(EASY)
     assert told(waited.trace) == [("only", "chosen", "answered")]
     assert waited.trace.seconds("pause") > 0
+
+
+def test_a_request_that_no_tier_can_take_does_not_wait_for_one_that_rests() -> None:
+    flaky = Flaky(TierRateLimitError("slow down", status=429, retry_after=20.0))
+    router = Router([FunctionTier("only", flaky, price=Price(prompt=1.0, completion=1.0), capabilities=[])], retries=0)
+    with pytest.raises(TierRateLimitError):
+        router.complete(EASY)
+    for needs in ({"max_cost": 1e-6}, {"tools": [{"type": "function"}]}, {"deadline": 5.0}):
+        with pytest.raises(NoTierError):
+            router.complete(EASY, **needs)
+    assert flaky.calls == 1
 
 
 def test_a_wait_longer_than_the_deadline_is_not_begun() -> None:

@@ -155,7 +155,7 @@ class Asking:
 
     async def _decide(self) -> RouteDecision:
         """Chooses among the tiers that have not failed; waits once for one that rests, if no other can take it."""
-        trace, core = self._trace, self._means.core
+        trace = self._trace
         waited = False
         while True:
             try:
@@ -169,19 +169,30 @@ class Asking:
                     self._weak.clear()
                     self._cascade, self._floor, self.sure = None, None, False
                     continue
-                rest = core.rested_in()
-                if not waited and not self._calls and rest is not None and self._time_for(rest):
+                if not waited and not self._calls and (rest := self._rest()) is not None:
                     waited = True
-                    await self._pause(rest + self._means.budget.pause(0))
+                    await self._pause(rest)
                     continue
                 if self._first_error is None:
                     raise
                 raise self._first_error from refusal
 
+    def _rest(self) -> float | None:
+        """Seconds after which a tier that rests at its server's wish can take the request; None if none can."""
+        resting = self._means.core.rested_in()
+        if resting is None or not self._time_for(resting[0]):
+            return None
+        seconds, at = resting
+        try:
+            self._choose(self._failed | self._weak, now=at + 0.001)
+        except NoTierError:
+            return None
+        return seconds + self._means.budget.pause(0)
+
     def _left_whole(self) -> bool:
         return self._held is not None and self._held[0].whole
 
-    def _choose(self, excluded: set[int]) -> RouteDecision:
+    def _choose(self, excluded: set[int], now: float | None = None) -> RouteDecision:
         """Decides; after an answer that was too weak, only for a tier with a higher score that makes the deadline."""
         limits, floor = self._limits, self._floor
         need = {**self._need, "max_cost": self._money_left()}
@@ -189,7 +200,7 @@ class Asking:
         out = set(excluded)
         while True:
             decision = self._means.core.decide(
-                self._request, deadline=left, excluded=sorted(out), vector=self._vector(), **need
+                self._request, deadline=left, excluded=sorted(out), vector=self._vector(), now=now, **need
             )
             if floor is None:
                 return decision

@@ -305,12 +305,13 @@ impl RouterCore {
         Ok(())
     }
 
-    /// Seconds until the first of the tiers that rest at their servers' wish may be called; None if none rests.
+    /// Seconds until the first of the tiers that rest at their servers' wish may be called, and that time on the clock
+    /// of `now`; None if none rests.
     #[pyo3(signature = (*, now=None))]
-    fn rested_in(&self, now: Option<f64>) -> Option<f64> {
+    fn rested_in(&self, now: Option<f64>) -> Option<(f64, f64)> {
         let now = self.clock(now);
         let resting = self.router.tiers().iter().map(|tier| tier.resting_for(now)).filter(|left| *left > 0.0);
-        resting.min_by(f64::total_cmp)
+        resting.min_by(f64::total_cmp).map(|left| (left, now + left))
     }
 
     /// State of a tier: calls, failures, calls under way, seconds until its breaker lets a call through.
