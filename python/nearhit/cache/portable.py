@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
 _QUESTIONS = ("prompt", "question", "query")
 _ANSWERS = ("response", "answer")
+_OF_THIS_CACHE = ("last_hit", "near")  # what says nothing to another cache
 _SQLITE = b"SQLite format 3\0"
 _GPTCACHE = """
     SELECT question.question, min(answer.id), answer.answer
@@ -173,6 +174,7 @@ def _rows(lines: IO[str]) -> Iterator[tuple[int, dict[str, Any]]]:
 
 
 def _line(fields: dict[str, Any]) -> dict[str, Any]:
+    fields = {name: value for name, value in fields.items() if name not in _OF_THIS_CACHE}
     if fields["form"] == "bytes":
         return {**fields, "response": base64.b64encode(fields["response"]).decode("ascii")}
     return fields

@@ -176,7 +176,7 @@ def _show(found: list[dict[str, Any]]) -> None:
     """Prints every field of entries."""
     for entry in found:
         for name, value in entry.items():
-            shown = _time(value) if name in ("created", "expires") and value is not None else value
+            shown = _time(value) if name in ("created", "expires", "last_hit") and value is not None else value
             print(f"{name}: {shown if isinstance(shown, str) else json.dumps(shown, ensure_ascii=False)}")
 
 

@@ -664,6 +664,17 @@ fn describe_entry<'py>(py: Python<'py>, entry: &Entry) -> PyResult<Bound<'py, Py
     fields.set_item("model", meta.model.as_deref())?;
     fields.set_item("tokens", meta.tokens)?;
     fields.set_item("hits", entry.hits())?;
+    fields.set_item("last_hit", entry.last_hit().map(|at| at as f64 / 1e3))?;
+    fields.set_item(
+        "near",
+        if entry.has_vector() {
+            "yes"
+        } else if entry.awaits_vector() {
+            "foreign"
+        } else {
+            "no"
+        },
+    )?;
     Ok(fields)
 }
 

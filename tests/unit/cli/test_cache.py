@@ -45,6 +45,8 @@ def test_inspect_finds_by_text_scope_and_id(file: str, capsys: pytest.CaptureFix
     shown = run(capsys, "inspect", file, "--id", found["id"][:10])
     assert "response: Click on the link." in shown
     assert 'tags: ["help"]' in shown
+    assert "near: yes" in shown
+    assert "last_hit: null" in shown
     assert "Click on the link." in run(capsys, "inspect", file, "--limit", "2")
 
 
