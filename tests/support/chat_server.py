@@ -99,6 +99,84 @@ def chats() -> Handler:
     return handle
 
 
+def response_body(text: str = "Hello, world", *, status: str = "completed") -> dict[str, Any]:
+    """A whole answer of the Responses API."""
+    part = {"type": "output_text", "text": text, "annotations": []}
+    message = {"type": "message", "id": "msg_1", "role": "assistant", "status": "completed", "content": [part]}
+    usage = {
+        "input_tokens": 7,
+        "input_tokens_details": {"cached_tokens": 0, "cache_write_tokens": 0},
+        "output_tokens": 3,
+        "output_tokens_details": {"reasoning_tokens": 0},
+        "total_tokens": 10,
+    }
+    return {
+        "id": "resp_1",
+        "object": "response",
+        "created_at": 1,
+        "model": "test-model",
+        "status": status,
+        "output": [message],
+        "parallel_tool_calls": True,
+        "tool_choice": "auto",
+        "tools": [],
+        "usage": usage,
+    }
+
+
+def response_events(text: str = "Hello, world", *, status: str = "completed") -> bytes:
+    """The stream of an answer of the Responses API: named events, no [DONE]."""
+    whole = response_body(text, status=status)
+    where = {"item_id": "msg_1", "output_index": 0, "content_index": 0}
+    found: list[dict[str, Any]] = [
+        {"type": "response.created", "response": {**whole, "status": "in_progress", "output": []}},
+        {"type": "response.output_text.delta", **where, "delta": text, "logprobs": []},
+        {"type": "response.output_text.done", **where, "text": text, "logprobs": []},
+        {"type": f"response.{status}", "response": whole},
+    ]
+    return b"".join(
+        f"event: {value['type']}\n".encode() + event({**value, "sequence_number": number})
+        for number, value in enumerate(found)
+    )
+
+
+def completion_body(text: str = "Hello, world") -> dict[str, Any]:
+    """A whole answer of the legacy completions API."""
+    choice = {"index": 0, "text": text, "finish_reason": "stop", "logprobs": None}
+    return {"id": "cmpl-1", "object": "text_completion", "created": 1, "model": "test-model", "choices": [choice]}
+
+
+def embedding_body(vector: Sequence[float] = (0.5, -0.25)) -> dict[str, Any]:
+    """An answer of the embeddings API, as floats."""
+    data = [{"object": "embedding", "index": 0, "embedding": list(vector)}]
+    usage = {"prompt_tokens": 2, "total_tokens": 2}
+    return {"object": "list", "data": data, "model": "test-model", "usage": usage}
+
+
+def serves_all() -> Handler:
+    """Answers every OpenAI call that can be cached, whole or as a stream, and anything else with an empty list."""
+
+    async def handle(request: Request, reply: Reply) -> None:
+        path = request.path.removeprefix("/v1")
+        stream = bool(request.body) and bool(request.json.get("stream"))
+        answer: Handler
+        if path == "/chat/completions":
+            options = request.json.get("stream_options") or {}
+            answer = streams(pieces(usage=bool(options.get("include_usage")))) if stream else answers()
+        elif path == "/responses":
+            answer = sends(response_events()) if stream else answers(response_body())
+        elif path == "/completions":
+            sent = event(completion_body()) + event("[DONE]")
+            answer = sends(sent) if stream else answers(completion_body())
+        elif path == "/embeddings":
+            answer = answers(embedding_body())
+        else:
+            answer = answers({"object": "list", "data": []})
+        await answer(request, reply)
+
+    return handle
+
+
 def rate_limits(retry_after: str | None = "2") -> Handler:
     """429, with the header the caller wants."""
     headers = {} if retry_after is None else {"retry-after": retry_after}

@@ -36,13 +36,6 @@ class AsyncCache(MemoizeMixin, CacheBase):
         '4'
     """
 
-    @classmethod
-    def sharing(cls, cache: CacheBase) -> AsyncCache:
-        """An asynchronous face of an existing cache: both hold the same entries."""
-        face = cls.__new__(cls)
-        face.__dict__.update(cache.__dict__)
-        return face
-
     async def lookup(
         self, prompt: Prompt, *, scope: Any = None, threshold: float | None = None, vector: Any = None
     ) -> Hit | None:

@@ -12,7 +12,7 @@ from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from time import monotonic, perf_counter, time
-from typing import TYPE_CHECKING, Any, Final, Literal, Never, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Literal, Never, Self, TypeAlias, TypeVar
 
 from nearhit._config import parse_bytes, parse_count, parse_seconds, refuse_unknown
 from nearhit._core import CacheCore, Hit, Request
@@ -90,6 +90,13 @@ class CacheBase:
         self._backend = None if backend is None else _bound(backend, self._core, embedder, parse_seconds("ttl", ttl))
         self._blocks = self._waits_for_disk or backend is not None
         self._find = self._core.find  # one attribute look-up less on the way of every hit
+
+    @classmethod
+    def sharing(cls, cache: CacheBase) -> Self:
+        """A face of this class on an existing cache: both hold the same entries."""
+        face = cls.__new__(cls)
+        face.__dict__.update(cache.__dict__)
+        return face
 
     @property
     def embedder(self) -> Embedder | None:

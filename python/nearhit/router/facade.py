@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from os import PathLike
-from typing import TYPE_CHECKING, Any, Never
+from typing import TYPE_CHECKING, Any, Never, Self
 
 from nearhit._config import refuse_unknown
 from nearhit._core import CallBudget, RouterCore
@@ -89,6 +89,13 @@ class _Base:
         )
         embedder = SHIPPED_EMBEDDER if fitted is None else fitted.embedder
         self._side = None if cache is None else CacheSide(cache, embedder)
+
+    @classmethod
+    def sharing(cls, router: _Base) -> Self:
+        """A face of this class on an existing router: both have the same tiers, in the same state."""
+        face = cls.__new__(cls)
+        face.__dict__.update(router.__dict__)
+        return face
 
     @property
     def tiers(self) -> tuple[Answerer, ...]:

@@ -1,0 +1,112 @@
+"""The LiteLLM cache and routing strategy, in LiteLLM itself, against a real server."""
+
+from __future__ import annotations
+
+import os
+
+os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"  # no look at the network for prices
+
+import asyncio
+
+import litellm
+import pytest
+from tests.support.chat_server import answers, body, serves_all
+from tests.support.hashing_embedder import HashingEmbedder
+from tests.support.http_server import Server
+
+import nearhit
+from nearhit import Cache
+from nearhit.integrations.litellm import NearhitCache, NearhitStrategy, route
+
+HELLO = [{"role": "user", "content": "Say hello to the whole wide world"}]
+NEAR = [{"role": "user", "content": "say hello to the whole wide world"}]
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::DeprecationWarning:litellm"),
+    pytest.mark.filterwarnings("ignore:.*ReadOnly. qualifier:UserWarning"),
+    pytest.mark.filterwarnings("ignore:Pydantic serializer warnings:UserWarning"),
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),  # LiteLLM keeps its HTTP clients open
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
+
+
+@pytest.fixture
+def server():
+    with Server(default=serves_all()) as running:
+        yield running
+
+
+@pytest.fixture
+def cache():
+    store = Cache(HashingEmbedder(), policy="static")
+    litellm.cache = NearhitCache(store)
+    yield store
+    litellm.cache = None
+
+
+def ask(server, messages=HELLO, **options):
+    return litellm.completion(
+        model="openai/test-model", messages=messages, api_base=server.url, api_key="sk-test", caching=True, **options
+    )
+
+
+def wait_for(cache, entries):
+    """LiteLLM stores in a thread of its own."""
+    for _ in range(200):
+        if len(cache) >= entries:
+            return
+        asyncio.run(asyncio.sleep(0.01))
+    pytest.fail(f"{len(cache)} entries, not {entries}")
+
+
+def test_completions(server, cache):
+    first = ask(server)
+    wait_for(cache, 1)
+    assert ask(server).choices[0].message.content == first.choices[0].message.content == "Hello, world"
+    assert ask(server, NEAR).choices[0].message.content == "Hello, world"
+    assert len(server.requests) == 1
+    ask(server, temperature=0.7)
+    assert len(server.requests) == 2
+
+
+async def test_asynchronous(server, cache):
+    async def create(messages):
+        return await litellm.acompletion(
+            model="openai/test-model", messages=messages, api_base=server.url, api_key="sk-test", caching=True
+        )
+
+    await create(HELLO)
+    for _ in range(200):
+        if len(cache):
+            break
+        await asyncio.sleep(0.01)
+    assert (await create(NEAR)).choices[0].message.content == "Hello, world"
+    assert len(server.requests) == 1
+
+
+def test_answers_that_were_cut_are_not_kept(server, cache):
+    server.then(answers(body(finish="length")))
+    ask(server)
+    ask(server, [{"role": "user", "content": "Something else"}])
+    wait_for(cache, 1)
+    assert len(cache) == 1
+
+
+def test_a_strategy_chooses_by_the_prompt(server):
+    deployments = [
+        {
+            "model_name": "group",
+            "litellm_params": {"model": f"openai/{name}", "api_base": server.url, "api_key": "sk-test"},
+        }
+        for name in ("small", "large")
+    ]
+    router = route(litellm.Router(model_list=deployments))
+    router.completion(model="group", messages=[{"role": "user", "content": "What is the capital of Spain?"}])
+    hard = "Prove that there are infinitely many primes of the form 4k+3 and write a Python program in O(n log n)."
+    router.completion(model="group", messages=[{"role": "user", "content": hard}])
+    assert [request.json["model"] for request in server.requests] == ["small", "large"]
+
+
+def test_a_strategy_names_a_group_that_is_not_there():
+    router = litellm.Router(model_list=[{"model_name": "group", "litellm_params": {"model": "openai/x"}}])
+    with pytest.raises(nearhit.OptionError, match=r"'other'.*group"):
+        NearhitStrategy(router, {}).get_available_deployment("other")
