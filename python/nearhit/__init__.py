@@ -46,7 +46,7 @@ from nearhit._errors import (
 from nearhit._index import VectorIndex
 
 if TYPE_CHECKING:
-    from nearhit import backends, cache, embed, models, router, tiers, trace
+    from nearhit import backends, cache, config, embed, models, router, tiers, trace
     from nearhit._core import Hit
     from nearhit.cache import AsyncCache, Cache
     from nearhit.router import AsyncRouter, Decision, Router, TierProfile
@@ -106,6 +106,7 @@ __all__ = [
     "__version__",
     "backends",
     "cache",
+    "config",
     "embed",
     "models",
     "router",
@@ -130,7 +131,7 @@ _LAZY = {
 """Names whose modules take longer to load than `import nearhit` may; they load with their first use."""
 
 
-_LAZY_MODULES = frozenset({"backends", "cache", "embed", "models", "router", "tiers", "trace"})
+_LAZY_MODULES = frozenset({"backends", "cache", "config", "embed", "models", "router", "tiers", "trace"})
 """Modules that `import nearhit` makes reachable, so that `nearhit.embed.load()` works, and that load when used."""
 
 

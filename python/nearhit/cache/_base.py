@@ -92,6 +92,25 @@ class CacheBase:
         self._find = self._core.find  # one attribute look-up less on the way of every hit
 
     @classmethod
+    def from_config(cls, path: str | PathLike[str] | None = None, **options: Any) -> Self:
+        """A cache as `nearhit.toml` and the `NEARHIT_*` variables describe it; see `nearhit.config`.
+
+        Args:
+            path: The file; None for NEARHIT_CONFIG, else `nearhit.toml` in the working folder, if it is there.
+            **options: Options that win over both.
+
+        Raises:
+            OptionError: A value that is not valid, or an option that is unknown.
+        """
+        from nearhit import config  # noqa: PLC0415 - nobody else needs it
+
+        found = config.load(path)
+        given = {**found.cache, **options}
+        if "embedder" not in given:
+            given["embedder"] = found.make_embedder()
+        return cls(**given)
+
+    @classmethod
     def sharing(cls, cache: CacheBase) -> Self:
         """A face of this class on an existing cache: both hold the same entries."""
         face = cls.__new__(cls)

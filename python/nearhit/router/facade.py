@@ -91,6 +91,24 @@ class _Base:
         self._side = None if cache is None else CacheSide(cache, embedder)
 
     @classmethod
+    def from_config(cls, path: str | PathLike[str] | None = None, **options: Any) -> Self:
+        """A router as `nearhit.toml` and the `NEARHIT_*` variables describe it; see `nearhit.config`.
+
+        Args:
+            path: The file; None for NEARHIT_CONFIG, else `nearhit.toml` in the working folder, if it is there.
+            **options: Options that win over both; `tiers` in place of the configured ones, `cache` for a cache.
+
+        Raises:
+            OptionError: A value that is not valid, or an option that is unknown.
+        """
+        from nearhit import config  # noqa: PLC0415 - nobody else needs it
+
+        found = config.load(path)
+        given = {"tiers": None, **found.router, **options}
+        tiers = given.pop("tiers")
+        return cls(found.make_tiers() if tiers is None else tiers, **given)
+
+    @classmethod
     def sharing(cls, router: _Base) -> Self:
         """A face of this class on an existing router: both have the same tiers, in the same state."""
         face = cls.__new__(cls)
