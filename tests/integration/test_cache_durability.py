@@ -256,6 +256,7 @@ def test_a_text_file_is_set_aside(path: Path) -> None:
         assert cache.lookup("prompt") is not None
 
 
+@pytest.mark.timeout(60 + MUTATIONS)  # some 50 ms each on a busy machine
 @pytest.mark.filterwarnings("ignore::nearhit.StorageWarning")
 def test_damage_is_never_served(tmp_path: Path) -> None:
     whole = tmp_path / "whole.db"

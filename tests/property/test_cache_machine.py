@@ -120,6 +120,16 @@ class CacheMachine(RuleBasedStateMachine):
         self.cache.close()
         self.cache = self.new()
 
+    @precondition(lambda self: self.folder is not None)
+    @rule()
+    def look(self) -> None:
+        assert self.folder is not None
+        self.cache.flush()
+        with Cache(EMBEDDER, max_bytes=None, path=self.folder / "cache.db", read_only=True) as reader:
+            reader._core.validate()
+            held = {(entry["prompt"], repr(entry["scope"])): entry["response"] for entry in reader._core.entries()}
+            assert held == {key: value for key, (value, _) in self.model.items()}
+
     @invariant()
     def agrees(self) -> None:
         if hasattr(self, "cache"):
