@@ -189,9 +189,8 @@ class RedisCluster:
     def node_of(self, slot: int) -> RedisServer:
         with self.nodes[0].client() as client:
             ranges = client.execute_command("CLUSTER", "SLOTS")
-        for (first, last), owner in ranges.items() if isinstance(ranges, dict) else []:
+        for first, last, (_, port, *_), *_ in ranges:
             if first <= slot <= last:
-                port = owner["primary"][1]
                 return next(node for node in self.nodes if node.port == port)
         raise AssertionError(ranges)
 

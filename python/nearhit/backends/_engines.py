@@ -192,9 +192,8 @@ async def probe(wire: Wire, wanted: EngineName, *, is_cluster: bool) -> EngineNa
     Raises:
         LostError: The connection broke.
     """
-    has_sets, has_search = (
-        not isinstance(reply, ServerError) for reply in await wire.ask_all([("VCARD", "nearhit:probe"), ("FT._LIST",)])
-    )
+    replies = await wire.ask_all([("VCARD", "nearhit:probe"), ("FT._LIST",)])
+    has_sets, has_search = (not _is_refusal(reply) for reply in replies)
     # A search index sees its own node only, unless a coordinator is installed with it; a set is where its scope is.
     order: list[tuple[EngineName, bool]] = [("search", has_search), ("vectorset", has_sets)]
     if is_cluster:
@@ -202,3 +201,9 @@ async def probe(wire: Wire, wanted: EngineName, *, is_cluster: bool) -> EngineNa
     if wanted != "auto":
         order = [one for one in order if one[0] == wanted]
     return next((name for name, there in order if there), "exact")
+
+
+def _is_refusal(reply: Reply) -> bool:
+    """The server does not know the command, or the user may not use it; another error means that it is there."""
+    message = str(reply).lower()
+    return isinstance(reply, ServerError) and ("unknown command" in message or message.startswith("noperm"))

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 _SLOTS: Final = 16384
 _LOOK: Final = 1.0  # seconds between two looks at a cluster that has an unreachable node
 _MOVES: Final = 4  # redirections of one command
+_LOADS: Final = [("SCRIPT", "LOAD", script.body) for script in _scripts.ALL]
 
 
 def slot_of(key: str) -> int:
@@ -66,6 +67,11 @@ class Fleet:
     def links(self) -> list[Link]:
         """One link to each server that holds keys."""
         return list(self._links.values()) if self.is_cluster and self._links else [self._first]
+
+    @property
+    def usable(self) -> bool:
+        """Whether any server can be asked."""
+        return any(link.usable for link in self.links())
 
     def link(self, key: str) -> Link:
         """The link to the server that holds a key."""
@@ -120,6 +126,12 @@ class Fleet:
         """
         return await self.ask(keys[0], *script_command(script, keys, *arguments))
 
+    async def load_scripts(self) -> None:
+        """Gives the servers the scripts again: somebody has flushed them."""
+        for link in self.links():
+            if link.wire is not None:
+                await link.wire.ask_all(_LOADS)
+
     def _redirected(self, key: str, command: Command, done: Callable[[Reply], None], moves: int, reply: Reply) -> None:
         if isinstance(reply, ServerError) and moves > 0:
             kind, _, rest = str(reply).partition(" ")
@@ -155,7 +167,7 @@ class Fleet:
         return address.hosts[0][0]
 
     async def _next_host(self) -> Address:
-        hosts = self._address.hosts
+        hosts = [*self._address.hosts, *self._links]  # of a cluster, any node will do
         self._turn += 1
         return self._address.at(*hosts[(self._turn - 1) % len(hosts)])
 
@@ -179,7 +191,7 @@ class Fleet:
 
     async def _prepare(self, wire: Wire) -> None:
         """Has a fresh connection know the scripts; the first one tells what kind of servers these are."""
-        for reply in await wire.ask_all([("SCRIPT", "LOAD", script.body) for script in _scripts.ALL]):
+        for reply in await wire.ask_all(_LOADS):
             if isinstance(reply, Exception):
                 raise reply
         self.greeting = wire.greeting or self.greeting
@@ -193,7 +205,7 @@ class Fleet:
         await self._ready(wire)
 
     async def _prepare_node(self, wire: Wire) -> None:
-        for reply in await wire.ask_all([("SCRIPT", "LOAD", script.body) for script in _scripts.ALL]):
+        for reply in await wire.ask_all(_LOADS):
             if isinstance(reply, Exception):
                 raise reply
         await self._ready(wire)
@@ -242,6 +254,11 @@ class Fleet:
             task.cancel()
         for link in [self._first, *self._links.values()]:
             await link.close()
+
+
+def lacks_script(reply: Reply) -> bool:
+    """Whether a server has forgotten the scripts."""
+    return isinstance(reply, ServerError) and str(reply).startswith("NOSCRIPT")
 
 
 def script_command(script: Script, keys: Sequence[str], *arguments: str | bytes | float) -> Command:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 from nearhit.backends import _scripts
 from nearhit.backends._engines import ExactEngine, SearchEngine, VectorSetEngine, probe
 from nearhit.backends._entry import FIELDS, decode, vector_field
-from nearhit.backends._fleet import Fleet
+from nearhit.backends._fleet import Fleet, lacks_script
 from nearhit.backends._link import log
 from nearhit.backends._log import KEPT, Log
 from nearhit.backends._mail import mailbox
@@ -84,7 +84,7 @@ class Session:
     @property
     def usable(self) -> bool:
         """Whether lookups may ask: connected, punctual, and the log is known. From any thread."""
-        return self.fleet.first.usable and self.engine is not None and self.log.position >= 0
+        return self.fleet.usable and self.engine is not None and self.log.position >= 0
 
     async def _ready(self, wire: Wire) -> None:
         """Finds out what a fresh connection's server can do."""
@@ -139,7 +139,7 @@ class Session:
     ) -> None:
         """Asks for the very entry and for the nearest ones, all in one write to each server."""
         engine, key = self.engine, self._keys.entry(scope, fingerprint)
-        if engine is None:
+        if engine is None or not self.fleet.link(key).usable:
             errand.finish(None)
             return
         commands: list[tuple[str, Any]] = [(key, ("HMGET", key, *FIELDS, vector_field(dim)))]
@@ -152,8 +152,11 @@ class Session:
             nonlocal missing
             replies[at] = reply
             missing -= 1
-            if isinstance(reply, ServerError) and engine.is_missing(reply):
-                self._prepare_soon(dim)
+            if isinstance(reply, ServerError):
+                if engine.is_missing(reply):
+                    self._prepare_soon(dim)
+                elif lacks_script(reply):
+                    self.spawn(self.fleet.load_scripts())
             if missing == 0:
                 if not errand.finished:
                     self.fleet.link(key).punctual()

@@ -7,7 +7,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Final
 
 from nearhit.backends import _scripts
-from nearhit.backends._fleet import script_command
+from nearhit.backends._fleet import lacks_script, script_command
 from nearhit.backends._link import log
 from nearhit.backends._wire import LostError, ServerError
 
@@ -102,6 +102,8 @@ class Writer:
                 elif self._queue:
                     await asyncio.sleep(_PAUSE / 10)
             except (ServerError, LostError, TimeoutError) as error:
+                if lacks_script(error):
+                    await self._fleet.load_scripts()
                 self._note(error)
                 await asyncio.sleep(_PAUSE)
             if not self._queue and not self._told:
@@ -133,7 +135,7 @@ class Writer:
             raise
         lost = []
         for entry, reply in zip(live, replies, strict=True):
-            if isinstance(reply, LostError):
+            if isinstance(reply, LostError) or lacks_script(reply):
                 lost.append(entry)
             elif isinstance(reply, Exception):
                 self.refused += 1
@@ -143,6 +145,7 @@ class Writer:
         self._queue.extendleft(reversed(lost))
         self._bytes -= sum(entry.size for entry in batch) - sum(entry.size for entry in lost)
         if lost:
+            await self._fleet.load_scripts()
             raise LostError("the connection broke while writing")
         await self._take_back(live)
         if not any(isinstance(reply, Exception) for reply in replies):
