@@ -263,24 +263,31 @@ class Session:
 
     # -- everything ------------------------------------------------------------------------------------------------
 
-    async def lines(self, *, everyone: bool = False) -> list[tuple[str, str, int]]:
-        """Where entries are: embedder, place, dimension; of this cache's embedder, or of all."""
+    async def lines(self) -> list[tuple[str, str, int]]:
+        """Where entries are: embedder, place, dimension."""
         members = await self.fleet.ask(self._keys.scopes, "SMEMBERS", self._keys.scopes)
         lines = [text(member).split(" ") for member in members]
-        found = [(space, place, int(dim)) for space, place, dim in lines]
-        return sorted(line for line in found if everyone or line[0] == self._keys.space)
+        return sorted((space, place, int(dim)) for space, place, dim in lines)
 
-    async def everything(self) -> AsyncIterator[Entry]:
-        """Every entry of this cache's embedder, page by page."""
-        seen: set[str] = set()
-        for _, place, dim in sorted(await self.lines(), key=lambda line: -line[2]):
-            ledger, cursor = self._keys.ledger(place), b"0"
+    async def count(self) -> int:
+        """Entries in the books."""
+        places = {(space, place) for space, place, _ in await self.lines()}
+        ledgers = [self._keys.within(space).ledger(place) for space, place in places]
+        return succeeded(await self.fleet.ask_all([(ledger, ("ZCARD", ledger)) for ledger in ledgers]))
+
+    async def everything(self) -> AsyncIterator[tuple[str, Entry]]:
+        """Every entry with its embedder's short name, page by page; those of this cache's own embedder first."""
+        seen: set[tuple[str, str]] = set()
+        lines = await self.lines()
+        for space, place, dim in sorted(lines, key=lambda line: (line[0] != self._keys.space, -line[2])):
+            keys = self._keys.within(space)
+            ledger, cursor = keys.ledger(place), b"0"
             while True:
                 cursor, page = await self.fleet.ask(ledger, "ZSCAN", ledger, cursor, "COUNT", _PAGE)
-                names = [text(name) for name in page[::2] if text(name) not in seen]
-                seen.update(names)
-                for entry in await self.fetch([self._keys.prefix(place) + name for name in names], dim):
-                    yield entry
+                names = {(space, text(name)) for name in page[::2]} - seen
+                seen |= names
+                for entry in await self.fetch([keys.prefix(place) + name for _, name in names], dim):
+                    yield space, entry
                 if int(cursor) == 0:
                     break
 
@@ -308,7 +315,7 @@ class Session:
     async def sweep(self) -> int:
         """Takes out of the books, and of vector sets, what has no entry any more; returns how much."""
         gone = 0
-        for space, place, dim in await self.lines(everyone=True):
+        for space, place, dim in await self.lines():
             keys = self._keys.within(space)
             vectors = self.engine.vector_key(place, dim) if self.engine is not None and dim else None
             where = [keys.ledger(place)]

@@ -268,16 +268,7 @@ class RedisBackend:
         session = self._live()
         if session is None:
             return
-
-        def begin(errand: Errand[bool]) -> None:
-            async def wait() -> None:
-                session.writer.wake()
-                await session.writer.idle.wait()
-                errand.finish(value=True)
-
-            session.spawn(wait())
-
-        if not Errand(session.box, begin, seconds).wait():
+        if not self._idle(session, seconds).wait():
             waiting, failure = session.writer.waiting, session.fleet.first.failure or session.writer.failure
             raise StorageError(
                 f"{self!r}: {waiting} entries are not written after {seconds:g} s: {failure or 'too slow'}"
@@ -523,8 +514,8 @@ class RedisBackend:
         session = self._live()
         return 0 if session is None else portal().run(session.sweep())
 
-    def entries(self) -> Iterator[Entry]:
-        """Every entry that the servers hold for this cache's embedder.
+    def entries(self) -> Iterator[tuple[str, Entry]]:
+        """Every entry that the servers hold, with the short name of its embedder (`space`).
 
         Raises:
             StorageError: They cannot be reached.
@@ -536,6 +527,34 @@ class RedisBackend:
             yield from portal().iterate(session.everything)
         except (ServerError, LostError) as error:
             raise StorageError(f"{self!r} cannot be read: {error}") from error
+
+    def __len__(self) -> int:
+        """Entries that the servers hold."""
+        return int(self.run(Session.count))
+
+    @property
+    def space(self) -> str:
+        """Short name of the embedder whose vectors this backend reads and writes."""
+        return self._keys.space
+
+    def room(self) -> Errand[bool] | None:
+        """What somebody who stores a great deal waits for, so that the queue does not overflow; None if it is fine."""
+        session = self._live()
+        if session is None or 2 * session.writer.waiting < self._queue[0]:
+            return None
+        return self._idle(session, 10.0)
+
+    @staticmethod
+    def _idle(session: Session, seconds: float) -> Errand[bool]:
+        def begin(errand: Errand[bool]) -> None:
+            async def wait() -> None:
+                session.writer.wake()
+                await session.writer.idle.wait()
+                errand.finish(value=True)
+
+            session.spawn(wait())
+
+        return Errand(session.box, begin, seconds)
 
     def run(self, work: Callable[[Session], Coroutine[Any, Any, Any]]) -> Any:
         """Runs something on the I/O thread; for the commands.

@@ -312,16 +312,23 @@ class CacheBase:
         """Stores records in batches, so that the embedder sees many texts at once."""
         count = 0
         while batch := list(islice(records, _BATCH)):
-            texts = [record.request.text for record in batch if record.request.text is not None]
+            texts = [
+                record.request.text for record in batch if record.request.text is not None and record.vector is None
+            ]
             made = iter((yield texts) if texts and self._embedder is not None else [])
             for record in batch:
-                found = None if record.request.text is None else next(made, None)
-                vector = None if found is None or found.truncated else found.vector
+                vector = record.vector
+                if vector is None and record.request.text is not None:
+                    found = next(made, None)
+                    vector = None if found is None or found.truncated else found.vector
                 moment = (-1, "") if self._backend is None else self._backend.moment()
                 self._core.store(record.request, record.response, vector=vector, **record.options)
                 if self._backend is not None:
                     self._backend.put(record.request, record.response, vector, record.options, moment=moment)
                 count += 1
+            errand = None if self._backend is None else self._backend.room()
+            if errand is not None:
+                yield errand
             if progress is not None:
                 progress(count)
         return count

@@ -34,6 +34,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from os import PathLike
 
+    import numpy as np
+    from numpy.typing import NDArray
+
     from nearhit._core import CacheCore
     from nearhit.cache._records import Judgement
 
@@ -57,11 +60,13 @@ class Record:
         request: What it answers.
         response: The answer.
         options: Keyword arguments of the core's `store`.
+        vector: The prompt's vector, if the importing cache's embedder has made it before.
     """
 
     request: Request
     response: Any
     options: dict[str, Any]
+    vector: NDArray[np.float32] | None = None
 
 
 def export(core: CacheCore, path: str | PathLike[str]) -> int:

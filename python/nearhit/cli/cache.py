@@ -1,4 +1,6 @@
-"""Look into a cache file: what it holds, one entry in full, the entries near a text; export, import and clear it.
+"""Look into a cache, a file or a shared server: what it holds, one entry in full, the entries near a text.
+
+Export, import, copy and clear it.
 
 stats, inspect and export only read the file, and work beside a process that writes it; the others need it for
 themselves.
@@ -14,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nearhit._errors import ModelNotFoundError, OptionError, StorageError, StorageWarning
+from nearhit.cli import _shared
 
 if TYPE_CHECKING:
     import argparse
@@ -37,12 +40,19 @@ def register(subparsers: Subparsers) -> None:
     import_ = actions.add_parser("import", help="read JSON lines, CSV or a GPTCache sqlite file")
     reembed = actions.add_parser("reembed", help="embed the entries that another embedder made the vectors of")
     clear = actions.add_parser("clear", help="remove entries")
+    warm = actions.add_parser("warm", help="copy every entry of one cache, file or server, into another")
 
     for action in (stats, inspect, export, import_, reembed, clear):
-        action.add_argument("file", metavar="FILE", help="the cache's file, as given to Cache(path=...)")
+        action.add_argument(
+            "file", metavar="FILE", help="the cache's file, as given to Cache(path=...), or a redis:// URL"
+        )
+    warm.add_argument("source", metavar="FROM", help="file or redis:// URL to read")
+    warm.add_argument("file", metavar="TO", help="file or redis:// URL to write")
+    for action in (stats, inspect, export, import_, clear, warm):
+        action.add_argument("--namespace", default="nearhit", help="of a server's keys; default: %(default)s")
     for action in (stats, inspect):
         action.add_argument("--json", action="store_true", help="print the result as JSON")
-    for action in (inspect, import_, reembed):
+    for action in (inspect, import_, reembed, warm):
         action.add_argument("--embedder", default=_EMBEDDER, metavar="MODEL", help="default: %(default)s")
 
     inspect.add_argument("--id", metavar="ID", help="everything about the entry with this id")
@@ -56,7 +66,8 @@ def register(subparsers: Subparsers) -> None:
         "--judgements", action="store_true", help="what feedback() said of near hits, as pairs for `nearhit tune`"
     )
     import_.add_argument("source", metavar="SOURCE", help="file to read")
-    import_.add_argument("--exact-only", action="store_true", help="embed nothing: imported entries only answer equals")
+    for action in (import_, warm):
+        action.add_argument("--exact-only", action="store_true", help="embed nothing: entries only answer equals")
     clear.add_argument("--id", metavar="ID", help="the entry with this id")
     clear.add_argument("--tag", metavar="TAG", help="entries with this tag")
     clear.add_argument("--older-than", type=float, metavar="SECONDS", help="entries made more than SECONDS ago")
@@ -74,14 +85,24 @@ def run(args: argparse.Namespace) -> int:
         "import": _import,
         "reembed": _reembed,
         "clear": _clear,
+        "warm": _warm,
     }[args.action](args)
 
 
-def _open(file: str, embedder: Embedder | None = None, *, create: bool = False, look: bool = False) -> Cache:
+def _open(
+    file: str,
+    embedder: Embedder | None = None,
+    *,
+    create: bool = False,
+    look: bool = False,
+    namespace: str = "nearhit",
+) -> Cache:
     """Opens the file without bounds, so that nothing is evicted; to `look` is to leave it as it is."""
     from nearhit.cache import Cache
     from nearhit.cli import _output
 
+    if _shared.is_url(file):
+        return _shared.open_shared(file, embedder, namespace, look=look)
     if not create and not Path(file).is_file():
         raise StorageError(f"{file}: no such file")
     with warnings.catch_warnings(record=True) as caught:
@@ -103,10 +124,10 @@ def _stats(args: argparse.Namespace) -> int:
 
     from nearhit.cli import _output
 
-    with _open(args.file, look=True) as cache:
+    with _open(args.file, look=True, namespace=args.namespace) as cache:
         stats = cache.stats()
         entries = list(cache._core.entries())  # noqa: SLF001 - same package
-    size = Path(args.file).stat().st_size
+    size = 0 if _shared.is_url(args.file) else Path(args.file).stat().st_size
     created = [entry["created"] for entry in entries]
     tags: dict[str, int] = {}
     for entry in entries:
@@ -151,7 +172,7 @@ def _inspect(args: argparse.Namespace) -> int:
     if sum(choice is not None for choice in (args.id, args.text, args.similar)) > 1:
         raise OptionError("inspect takes one of --id, --text and --similar")
     embedder = None if args.similar is None else _embedder(args.embedder)
-    with _open(args.file, embedder, look=True) as cache:
+    with _open(args.file, embedder, look=True, namespace=args.namespace) as cache:
         entries: dict[str, dict[str, Any]] = {entry["id"]: entry for entry in cache._core.entries()}  # noqa: SLF001
         if args.similar is not None:
             near = cache.explain(args.similar, scope=_parse_scope(args.scope), k=args.limit).candidates
@@ -211,7 +232,7 @@ def _matching(entries: dict[str, dict[str, Any]], args: argparse.Namespace) -> A
 def _export(args: argparse.Namespace) -> int:
     from nearhit.cache import portable
 
-    with _open(args.file, look=True) as cache:
+    with _open(args.file, look=True, namespace=args.namespace) as cache:
         if args.judgements:
             print(f"{portable.export_judgements(cache.judgements(), args.out)} judgements written to {args.out}")
         else:
@@ -226,7 +247,7 @@ def _import(args: argparse.Namespace) -> int:
         embedder = None if args.exact_only else _embedder(args.embedder)
     except ModelNotFoundError as error:
         raise ModelNotFoundError(f"{error}; or import with --exact-only") from error
-    with _open(args.file, embedder, create=True) as cache, _output.progress() as bar:
+    with _open(args.file, embedder, create=True, namespace=args.namespace) as cache, _output.progress() as bar:
         task = bar.add_task("importing", total=None)
         count = cache.import_(args.source, progress=lambda done: bar.update(task, completed=done))
     print(f"{count} entries imported into {args.file}")
@@ -236,6 +257,8 @@ def _import(args: argparse.Namespace) -> int:
 def _reembed(args: argparse.Namespace) -> int:
     from nearhit.cli import _output
 
+    if _shared.is_url(args.file):
+        raise OptionError("a server keeps entries of every embedder side by side: use `nearhit cache warm` into a file")
     with _open(args.file, _embedder(args.embedder)) as cache, _output.progress() as bar:
         task = bar.add_task("embedding", total=None)
         count = cache.reembed(progress=lambda done, total: bar.update(task, completed=done, total=total))
@@ -248,13 +271,33 @@ def _clear(args: argparse.Namespace) -> int:
     given = {name: value for name, value in chosen.items() if value is not None}
     if len(given) + args.all != 1:
         raise OptionError("clear takes exactly one of --id, --tag, --scope, --older-than and --all")
-    with _open(args.file) as cache:
-        count = len(cache)
+    with _open(args.file, namespace=args.namespace) as cache:
+        count = len(cache) if cache._backend is None else len(cache._backend)  # noqa: SLF001 - same package
         if args.all:
             cache.clear()
         else:
             count = cache.invalidate(**given)
     print(f"{count} entries removed from {args.file}")
+    return 0
+
+
+def _warm(args: argparse.Namespace) -> int:
+    from nearhit.cli import _output
+
+    if args.source == args.file:
+        raise OptionError(f"warm copies from one cache into another, got {args.file!r} twice")
+    try:
+        embedder = None if args.exact_only else _embedder(args.embedder)
+    except ModelNotFoundError as error:
+        raise ModelNotFoundError(f"{error}; or copy with --exact-only") from error
+    with (
+        _open(args.source, embedder, look=not _shared.is_url(args.source), namespace=args.namespace) as source,
+        _open(args.file, embedder, create=True, namespace=args.namespace) as target,
+        _output.progress() as bar,
+    ):
+        task = bar.add_task("copying", total=len(source) or None)
+        count = _shared.copy(source, target, lambda done: bar.update(task, completed=done))
+    print(f"{count} entries copied into {args.file}")
     return 0
 
 
