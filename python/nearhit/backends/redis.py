@@ -322,7 +322,7 @@ class RedisBackend:
                 return hit, None
         refused = None
         for entry, similarity in self._candidates(session, request, vector, replies[1:]):
-            if similarity < least or entry.prompt is None:
+            if not similarity >= least or entry.prompt is None:
                 break
             confidence, reasons = core.consider(request, vector, entry.prompt, similarity, threshold)
             if reasons:
@@ -344,27 +344,32 @@ class RedisBackend:
         return None, refused
 
     @staticmethod
-    def _candidates(session: Session, request: Request, vector: Any, replies: list[Reply]) -> list[tuple[Entry, float]]:
+    def _candidates(
+        session: Session, request: Request, vector: Any, replies: list[Reply]
+    ) -> Iterator[tuple[Entry, float]]:
         """Entries of the request's own scope, best first, by the cosine of the vectors themselves."""
         engine = session.engine
-        if vector is None or engine is None or not replies:
-            return []
+        if vector is None or engine is None:
+            return
         asked = np.asarray(vector, dtype=np.float32)
-        length = float(np.linalg.norm(asked))
-        found = []
-        for reply in replies:
-            if isinstance(reply, Exception):
+        whole = asked.nbytes
+        rows = [
+            row
+            for reply in replies
+            if not isinstance(reply, Exception)
+            for row in engine.rows(reply, len(asked))
+            if row[-1] is not None and len(row[-1]) == whole
+        ]
+        if not rows:
+            return
+        found = np.frombuffer(b"".join(row[-1] or b"" for row in rows), dtype=np.float32).reshape(len(rows), -1)
+        with np.errstate(all="ignore"):  # what is no vector of ours has no cosine, and is refused below
+            cosines = found @ asked / (np.sqrt(np.einsum("ij,ij->i", found, found)) * np.sqrt(asked @ asked))
+        for at in np.argsort(-cosines):
+            entry = decode(rows[at], len(asked))
+            if entry is None or entry.prompt is None or entry.scope != request.scope or session.log.is_demoted(entry):
                 continue
-            for row in engine.rows(reply, len(asked)):
-                entry = decode(row, len(asked))
-                if entry is None or entry.vector is None or entry.prompt is None or entry.scope != request.scope:
-                    continue
-                if session.log.is_demoted(entry):
-                    continue
-                own = float(np.linalg.norm(entry.vector)) * length
-                if own > 0:
-                    found.append((entry, min(1.0, float(asked @ entry.vector) / own)))
-        return sorted(found, key=lambda pair: -pair[1])
+            yield entry, min(1.0, float(cosines[at]))
 
     def _take(self, entry: Entry) -> bool:
         """Takes an entry into the local cache, unless it has ended or been invalidated."""
