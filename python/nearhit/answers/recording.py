@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from nearhit.answers.admission import is_complete
-from nearhit.answers.replay import STREAM, Answer
+from nearhit.answers.replay import Answer, counts_only
 from nearhit.tiers import wire
 from nearhit.tiers.sse import SSEError, SSEParser
 
@@ -60,28 +60,56 @@ class Recorder:
         """
         if self._size > _MOST_BYTES:
             return None
-        events = _events(self.data() if data is None else data, ended=ended, marked=self._call != "responses")
-        if not events:
+        found = _events(self.data() if data is None else data, ended=ended, marked=self._call != "responses")
+        if not found:
             return None
-        answer = Answer(self._call, {"object": STREAM, "call": self._call, "events": events})
-        body = answer.body()
-        return answer if body is not None and is_complete(self._call, body, self._request) else None
+        events = [value for _, value in found]
+        outline = _outline(self._call, events)
+        if not is_complete(self._call, outline, self._request):
+            return None
+        alone = [text for text, value in found if counts_only(value)]
+        others = [text for text, value in found if not counts_only(value)]
+        counted = any(value.get("usage") for value in events if not counts_only(value))
+        facts = {"model": outline.get("model"), "usage": outline.get("usage")}
+        return Answer.of_stream(self._call, others, alone, counted=counted, facts=facts)
 
 
-def _events(data: bytes, *, ended: bool, marked: bool) -> list[dict[str, Any]] | None:
-    """The JSON events of a stream in their order; None if it is broken or reports an error."""
+def _events(data: bytes, *, ended: bool, marked: bool) -> list[tuple[str, dict[str, Any]]] | None:
+    """The JSON events of a stream in their order, as text and read; None if it is broken or reports an error."""
     parser = SSEParser()
-    found: list[dict[str, Any]] = []
+    found: list[tuple[str, dict[str, Any]]] = []
     try:
         for event in (*parser.feed(data), *parser.finish()):
             if event.data.strip() == wire.DONE:
                 return found
-            value = dict(wire.decode_object(event.data))
+            value: Any = wire.decode_object(event.data)
             if value.get("error") or event.name == "error" or value.get("type") == "error":
                 return None
-            found.append(value)
+            found.append((event.data, value))
     except (SSEError, wire.WireError):
         return None
     # Chat streams end with a mark; without it only the end of the connection tells that nothing is missing. Those of
     # the Responses API end with an event that holds the whole answer.
     return found if ended or not marked else None
+
+
+def _outline(call: Call, events: list[dict[str, Any]]) -> dict[str, Any]:
+    """As much of the body that the events make up as tells whether it is whole: putting it together takes longer."""
+    if call == "responses":
+        last = events[-1]
+        whole: dict[str, Any] = last.get("response") or {} if last.get("type") == "response.completed" else {}
+        return whole
+    outline: dict[str, Any] = {}
+    choices: dict[Any, dict[str, Any]] = {}
+    for event in events:
+        for key in ("model", "usage"):
+            if event.get(key) is not None:
+                outline[key] = event[key]
+        for piece in event.get("choices") or ():
+            choice = choices.setdefault(piece.get("index"), {"finish_reason": None, "text": "", "message": {}})
+            choice["finish_reason"] = piece.get("finish_reason") or choice["finish_reason"]
+            choice["text"] = piece.get("text") or choice["text"]
+            for key, value in (piece.get("delta") or piece.get("message") or {}).items():
+                if value:
+                    choice["message"][key] = value
+    return {**outline, "choices": list(choices.values())}

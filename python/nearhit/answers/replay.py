@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import TYPE_CHECKING, Any, Final
 
 from nearhit._types import Chunk
 from nearhit.tiers.collect import Collector
+from nearhit.tiers.sse import SSEParser
 from nearhit.tiers.wire import DONE
 
 if TYPE_CHECKING:
@@ -14,16 +16,19 @@ if TYPE_CHECKING:
 
     from nearhit.answers.admission import Call
 
-STREAM: Final = "nearhit.stream"
-"""The `object` of a recorded stream; a body that came whole is kept as the server sent it."""
+_HEAD: Final = re.compile(rb": nearhit (\w+) (\d+) ([01])\n\n")
 
 
 class Answer:
-    """What the cache keeps of one answer: a server's body, or the events of its stream.
+    """What the cache keeps of one answer: a server's body as it sent it, or the bytes of its stream.
+
+    A stream is kept as server-sent events after one comment, which says which API they are of, how many bytes follow
+    before the events that hold nothing but token counts, and whether the others hold token counts, too.
 
     Args:
         call: The API that gave it.
-        stored: The body; or {"object": "nearhit.stream", "call": ..., "events": [...]}.
+        stored: The body, or the bytes.
+        facts: Its "model" and "usage", where they are known without reading it again.
 
     Example:
         >>> message = {"role": "assistant", "content": "Paris."}
@@ -33,27 +38,57 @@ class Answer:
         [{'role': 'assistant', 'content': ''}, {'content': 'Paris.'}, {}]
     """
 
-    __slots__ = ("_call", "stored")
+    __slots__ = ("_call", "_facts", "stored")
 
-    def __init__(self, call: Call, stored: Any) -> None:
+    def __init__(self, call: Call, stored: Any, facts: Mapping[str, Any] | None = None) -> None:
         self._call = call
+        self._facts = facts
         self.stored = stored
 
+    @classmethod
+    def of_stream(
+        cls, call: Call, events: list[str], counts: list[str], *, counted: bool, facts: Mapping[str, Any] | None = None
+    ) -> Answer:
+        """An answer out of a stream.
+
+        Args:
+            call: The API that gave it.
+            events: The events' data, in their order, without those in `counts`.
+            counts: Data of the events at the end that hold nothing but token counts.
+            counted: Whether one of the other events holds token counts.
+            facts: As in the constructor.
+        """
+        named = call == "responses"
+        main = b"".join(event_bytes(data, name=json.loads(data).get("type") if named else None) for data in events)
+        head = b": nearhit %b %d %d\n\n" % (call.encode(), len(main), counted)
+        return cls(call, head + main + b"".join(map(event_bytes, counts)), facts)
+
     @property
-    def streamed(self) -> bool:
-        """Whether it came as a stream."""
-        return isinstance(self.stored, dict) and self.stored.get("object") == STREAM
+    def facts(self) -> Mapping[str, Any]:
+        """The answer's "model" and "usage", as far as it says them."""
+        return self._facts if self._facts is not None else self.body() or {}
+
+    def gives(self, *, stream: bool, usage: bool = False) -> bool:
+        """Whether it can be had in a form, told without making it.
+
+        Args:
+            stream: Whether as a stream; else as one body.
+            usage: Whether with token counts at the end of the stream.
+        """
+        if isinstance(self.stored, dict):
+            return not stream or (self._call == "chat" and not (usage and self.stored.get("usage") is None))
+        return self._bytes(usage=stream and usage) is not None
 
     def body(self) -> dict[str, Any] | None:
         """The answer as it comes without streaming; None if that cannot be told from what is kept."""
-        if not isinstance(self.stored, dict):
-            return None
-        if not self.streamed:
+        if isinstance(self.stored, dict):
             return self.stored
-        events: list[dict[str, Any]] = self.stored["events"]
+        events = self._kept(usage=True) or self._kept(usage=False)
+        if not events:
+            return None
         if self._call == "responses":
-            last = events[-1] if events else {}
-            return last.get("response") if last.get("type") == "response.completed" else None
+            whole: dict[str, Any] | None = events[-1].get("response")
+            return whole
         if self._call == "completions":
             return _joined_completion(events)
         collector = Collector()
@@ -68,26 +103,34 @@ class Answer:
         Args:
             usage: Whether the stream shall end with the token counts (`stream_options.include_usage`).
         """
-        if not isinstance(self.stored, dict):
-            return None
-        if self.streamed:
-            events: list[dict[str, Any]] = self.stored["events"]
-            if self._call == "responses":
-                return events
-            counted = [event for event in events if _counts_only(event)]
-            if usage and not counted and not any(event.get("usage") for event in events):
-                return None
-            return events if usage else [event for event in events if not _counts_only(event)]
-        return _taken_apart(self.stored, usage=usage) if self._call == "chat" else None
+        if isinstance(self.stored, dict):
+            return _taken_apart(self.stored, usage=usage) if self._call == "chat" else None
+        return self._kept(usage=usage)
 
     def sse(self, *, usage: bool = False) -> bytes | None:
         """The stream's bytes, as a server sends them; None as for `events`."""
+        end = b"" if self._call == "responses" else event_bytes(DONE)
+        if not isinstance(self.stored, dict):
+            kept = self._bytes(usage=usage)
+            return None if kept is None else kept + end
         events = self.events(usage=usage)
-        if events is None:
+        return None if events is None else b"".join(map(event_bytes, events)) + end
+
+    def _bytes(self, *, usage: bool) -> bytes | None:
+        if not isinstance(self.stored, bytes):
             return None
-        named = self._call == "responses"
-        sent = b"".join(event_bytes(event, name=event.get("type") if named else None) for event in events)
-        return sent if named else sent + event_bytes(DONE)
+        stored: bytes = self.stored
+        head = _HEAD.match(stored)
+        if head is None or head[1].decode() != self._call:
+            return None
+        cut = head.end() + int(head[2])
+        if usage and cut == len(stored) and head[3] == b"0":
+            return None
+        return stored[head.end() :] if usage or self._call == "responses" else stored[head.end() : cut]
+
+    def _kept(self, *, usage: bool) -> list[dict[str, Any]] | None:
+        kept = self._bytes(usage=usage)
+        return None if kept is None else [json.loads(event.data) for event in SSEParser().feed(kept)]
 
 
 def event_bytes(value: Mapping[str, Any] | str, *, name: str | None = None) -> bytes:
@@ -103,6 +146,7 @@ def event_bytes(value: Mapping[str, Any] | str, *, name: str | None = None) -> b
     """
     data = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, separators=(",", ":"))
     head = f"event: {name}\n" if name else ""
+    data = data.replace("\n", "\ndata: ")
     return f"{head}data: {data}\n\n".encode("utf-8", "surrogatepass")
 
 
@@ -111,7 +155,8 @@ def error_event(message: str) -> bytes:
     return event_bytes({"error": {"message": message, "type": "server_error", "code": None}})
 
 
-def _counts_only(event: Mapping[str, Any]) -> bool:
+def counts_only(event: Mapping[str, Any]) -> bool:
+    """Whether an event holds nothing but token counts."""
     return event.get("choices") == [] and event.get("usage") is not None
 
 

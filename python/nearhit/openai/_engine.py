@@ -281,7 +281,7 @@ class Engine:
     def _hit(self, asked: Asked, hit: Hit) -> Answer | None:
         """The answer of an entry in the form that the request asks for; None if it cannot be had from it."""
         answer = Answer(asked.call, hit.response)
-        if (answer.events(usage=asked.usage) if asked.stream else answer.body()) is None:
+        if not answer.gives(stream=asked.stream, usage=asked.usage):
             return None
         info = asked.info
         info.outcome, info.tier = hit.kind, "cache"
@@ -291,15 +291,15 @@ class Engine:
 
 
 def _kept_as(asked: Asked, answer: Answer, model: str | None) -> dict[str, Any]:
-    body = answer.body() or {}
-    usage = body.get("usage") or {}
+    facts = answer.facts
+    usage = facts.get("usage") or {}
     sent = usage.get("prompt_tokens", usage.get("input_tokens"))
     made = usage.get("completion_tokens", usage.get("output_tokens", 0))
     counted = isinstance(sent, int) and isinstance(made, int)
     return {
         "ttl": asked.controls.get("ttl"),
         "tags": asked.controls.get("tags", ()),
-        "model": model or body.get("model"),
+        "model": model or facts.get("model"),
         "tokens": (sent, made) if counted else None,
     }
 
