@@ -116,7 +116,7 @@ def _open(
 def _embedder(model: str) -> Embedder:
     from nearhit import embed
 
-    return embed.CTranslate2Embedder(model)
+    return embed.load(model)
 
 
 def _stats(args: argparse.Namespace) -> int:
@@ -175,6 +175,8 @@ def _inspect(args: argparse.Namespace) -> int:
     with _open(args.file, embedder, look=True, namespace=args.namespace) as cache:
         entries: dict[str, dict[str, Any]] = {entry["id"]: entry for entry in cache._core.entries()}  # noqa: SLF001
         if args.similar is not None:
+            if not _shared.is_url(args.file):
+                _embed_foreign(cache)
             near = cache.explain(args.similar, scope=_parse_scope(args.scope), k=args.limit).candidates
             found = [{**entries[one.entry_id], "similarity": round(one.similarity, 4)} for one in near]
         else:
@@ -191,6 +193,15 @@ def _inspect(args: argparse.Namespace) -> int:
     else:
         _list(found)
     return 0
+
+
+def _embed_foreign(cache: Cache) -> None:
+    """Embeds, in memory only, what another embedder made the vectors of."""
+    from nearhit.cli import _output
+
+    with _output.progress() as bar:
+        task = bar.add_task("embedding", total=None)
+        cache.reembed(progress=lambda done, total: bar.update(task, completed=done, total=total))
 
 
 def _show(found: list[dict[str, Any]]) -> None:

@@ -59,6 +59,16 @@ def test_inspect_finds_by_similarity(
     assert found[0]["similarity"] > found[1]["similarity"]
 
 
+def test_inspect_compares_with_entries_of_another_embedder(
+    file: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = Path(file).read_bytes()
+    monkeypatch.setattr("nearhit.cli.cache._embedder", lambda _: HashingEmbedder(32))
+    found = json.loads(run(capsys, "inspect", file, "--similar", "What is 2 + 3?", "--json"))
+    assert [entry["prompt"] for entry in found] == ["What is 2 + 2?", "raw"]
+    assert Path(file).read_bytes() == content
+
+
 def test_a_file_in_use_can_be_looked_into(file: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with Cache(HashingEmbedder(), path=file):
         assert json.loads(run(capsys, "stats", file, "--json"))["entries"] == 3
