@@ -18,6 +18,7 @@ from tests.support.chat_server import answers, event, piece, sends
 from tests.support.http_server import Server
 
 from nearhit import Cache
+from nearhit.answers import Recorder
 from nearhit.openai import wrap
 
 if TYPE_CHECKING:
@@ -85,7 +86,23 @@ def main() -> None:
         figures["passthrough: added, a chunk, storing at the end included"] = (
             passing["wrapped"] - passing["bare"]
         ) / CHUNKS
+    figures["recording: processor time a chunk, all of it"] = recording(sent)
     print(json.dumps({name: round(value, 2) for name, value in figures.items()}, indent=2))
+
+
+def recording(sent: bytes) -> float:
+    """Processor time of recording a stream, reading it at its end and checking that it is whole."""
+    parts = [part + b"\n\n" for part in sent.split(b"\n\n") if part]
+
+    def once() -> float:
+        start = time.process_time()
+        recorder = Recorder("chat", {})
+        for part in parts:
+            recorder.feed(part)
+        recorder.finish(ended=True)
+        return (time.process_time() - start) * 1e6 / len(parts)
+
+    return median(once() for _ in range(30))
 
 
 def until_sent(client: openai.OpenAI) -> float:

@@ -33,5 +33,10 @@ def test_stub_matches_the_compiled_module() -> None:
     run("mypy.stubtest", "nearhit._core", "--mypy-config-file", "pyproject.toml", "--allowlist", ALLOWED, "--concise")
 
 
-def test_users_code_gets_the_types_it_should() -> None:
-    run("mypy", "tests/typing/usage.py")
+@pytest.mark.parametrize("code", ["usage.py", "openai_usage.py"])
+def test_users_code_gets_the_types_it_should(code: str) -> None:
+    run("mypy", f"tests/typing/{code}")
+
+
+def test_pyright_agrees_about_a_wrapped_client() -> None:
+    run("pyright", "--pythonpath", sys.executable, "tests/typing/openai_usage.py")
