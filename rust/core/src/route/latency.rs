@@ -196,7 +196,7 @@ impl Quantiles {
     }
 }
 
-#[cfg(all(test, not(feature = "loom")))]
+#[cfg(all(test, not(feature = "model")))]
 mod tests {
     use super::{LatencyModel, PeakEwma};
 

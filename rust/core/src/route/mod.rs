@@ -13,7 +13,7 @@ mod decide;
 mod dice;
 mod head;
 mod latency;
-#[cfg(all(test, feature = "loom"))]
+#[cfg(all(test, feature = "model"))]
 mod model;
 mod replica;
 mod request;

@@ -117,7 +117,7 @@ impl Replicas {
     }
 }
 
-#[cfg(all(test, not(feature = "loom")))]
+#[cfg(all(test, not(feature = "model")))]
 mod tests {
     use super::{Choice, Replicas};
     use crate::route::breaker::BreakerOptions;

@@ -256,7 +256,7 @@ impl Tier {
     }
 }
 
-#[cfg(all(test, not(feature = "loom")))]
+#[cfg(all(test, not(feature = "model")))]
 mod tests {
     use super::{Outcome, Tier, TierSpec};
     use crate::route::breaker::BreakerOptions;
