@@ -211,10 +211,10 @@ class Cache(MemoizeMixin, CacheBase):
         return export(self._core, path)
 
     def import_(self, path: str | PathLike[str], *, progress: Callable[[int], None] | None = None) -> int:
-        """Reads entries that `export` wrote, question/answer JSON lines or CSV, or a GPTCache's sqlite file.
+        """Reads what `export` wrote, question/answer JSON lines or CSV, a GPTCache's sqlite file, or a RedisVL cache.
 
         Args:
-            path: The file.
+            path: The file; or a URL such as "redis://localhost:6379?name=llmcache" for RedisVL's.
             progress: Called now and then with the number of entries read so far.
 
         Returns:

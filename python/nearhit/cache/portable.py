@@ -29,6 +29,7 @@ from typing import IO, TYPE_CHECKING, Any, cast
 
 from nearhit._core import Request
 from nearhit._errors import CorruptFileError, InputError, StorageError
+from nearhit.cache import _redisvl
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -115,10 +116,16 @@ def _write(path: str | PathLike[str], rows: Iterable[dict[str, Any]]) -> int:
 def read(path: str | PathLike[str]) -> Iterator[Record]:
     """The entries of a file that `export` wrote, or of questions and answers (JSON lines, CSV; .gz too).
 
+    A URL such as "redis://localhost:6379?name=llmcache" is read as the Redis of a RedisVL semantic cache.
+
     Raises:
         CorruptFileError: A line that cannot be read; the message names it.
         StorageError: The file cannot be opened.
     """
+    if str(path).startswith(_redisvl.SCHEMES):
+        for request, response, options in _redisvl.read(str(path)):
+            yield Record(request, response, options)
+        return
     source = Path(path)
     try:
         with source.open("rb") as file:

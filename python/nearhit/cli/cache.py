@@ -37,7 +37,7 @@ def register(subparsers: Subparsers) -> None:
     stats = actions.add_parser("stats", help="what the file holds, by scope")
     inspect = actions.add_parser("inspect", help="find entries by text or similarity, or show one in full")
     export = actions.add_parser("export", help="write the entries as JSON lines (.gz too)")
-    import_ = actions.add_parser("import", help="read JSON lines, CSV or a GPTCache sqlite file")
+    import_ = actions.add_parser("import", help="read JSON lines, CSV, a GPTCache sqlite file or a RedisVL cache")
     reembed = actions.add_parser("reembed", help="embed the entries that another embedder made the vectors of")
     clear = actions.add_parser("clear", help="remove entries")
     warm = actions.add_parser("warm", help="copy every entry of one cache, file or server, into another")
@@ -65,7 +65,7 @@ def register(subparsers: Subparsers) -> None:
     export.add_argument(
         "--judgements", action="store_true", help="what feedback() said of near hits, as pairs for `nearhit tune`"
     )
-    import_.add_argument("source", metavar="SOURCE", help="file to read")
+    import_.add_argument("source", metavar="SOURCE", help="file to read, or redis://HOST:PORT?name=NAME")
     for action in (import_, warm):
         action.add_argument("--exact-only", action="store_true", help="embed nothing: entries only answer equals")
     clear.add_argument("--id", metavar="ID", help="the entry with this id")
