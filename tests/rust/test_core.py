@@ -40,3 +40,8 @@ def test_nearhit_core() -> None:
 @pytest.mark.timeout(1800)  # likewise
 def test_orders_of_the_steps_of_the_caches_and_the_tiers_state() -> None:
     cargo_test("--features", "model", "--lib", "model::")
+
+
+@pytest.mark.timeout(1800)  # likewise
+def test_every_order_of_the_steps_of_the_index() -> None:
+    cargo_test("--features", "loom", "--lib", "index::model")

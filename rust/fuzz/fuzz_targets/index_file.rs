@@ -5,7 +5,7 @@ use libfuzzer_sys::fuzz_target;
 use nearhit_core::index::VectorIndex;
 
 fuzz_target!(|content: &[u8]| {
-    let mut bytes = b"nearhit\x01".to_vec();
+    let mut bytes = b"nearhit\x02".to_vec();
     bytes.extend_from_slice(content);
     bytes.extend_from_slice(blake3::hash(&bytes).as_bytes());
     let path = std::env::temp_dir().join(format!("nearhit-fuzz-{}", std::process::id()));

@@ -1,6 +1,6 @@
 //! The orthogonal map that packs energy into the first dimensions.
 
-use crate::simd::{Kernels, SLAB};
+use crate::simd::{Columns, HALF, Kernels, SLAB};
 use crate::{Error, Result};
 
 /// Slabs that are coded: dimensions beyond them only enter through their norm.
@@ -31,11 +31,14 @@ pub struct Basis {
     stretch: f64,
 }
 
-/// One slab: a matrix of `dim` rows of 64 columns, and the quantiser's step.
+/// Most that the steps of a slab's halves differ: the weights of a query share one scale.
+const MAX_STEP_RATIO: f64 = 4.0;
+
+/// One slab: a matrix of `dim` rows of 64 columns, and the quantiser's step in either half of them.
 #[derive(Debug)]
 pub(crate) struct Slab {
-    pub(crate) matrix: Vec<f32>,
-    pub(crate) step: f64,
+    pub(crate) matrix: Vec<Columns>,
+    pub(crate) steps: [f64; 2],
 }
 
 impl Basis {
@@ -79,15 +82,22 @@ impl Basis {
         let mut read = Vec::with_capacity(slabs);
         for _ in 0..slabs {
             let size = dim * SLAB * 4;
-            let (head, tail) = rest.split_at_checked(8 + size).ok_or("it ends within the basis")?;
+            let (head, tail) = rest.split_at_checked(16 + size).ok_or("it ends within the basis")?;
             *rest = tail;
-            let (step, matrix) = head.split_first_chunk::<8>().ok_or("it ends within the basis")?;
-            let matrix = matrix.as_chunks::<4>().0.iter().map(|value| f32::from_le_bytes(*value)).collect();
-            read.push(Slab { matrix, step: f64::from_le_bytes(*step) });
+            let (steps, matrix) = head.split_first_chunk::<16>().ok_or("it ends within the basis")?;
+            let (first, second) = steps.split_at(8);
+            let step = |bytes: &[u8]| bytes.first_chunk().map_or(0.0, |bytes| f64::from_le_bytes(*bytes));
+            let matrix = matrix.as_chunks::<{ 4 * SLAB }>().0.iter().map(|row| {
+                let mut values = row.as_chunks::<4>().0.iter().map(|value| f32::from_le_bytes(*value));
+                Columns([(); SLAB].map(|()| values.next().unwrap_or(0.0)))
+            });
+            let matrix = matrix.collect();
+            read.push(Slab { matrix, steps: [step(first), step(second)] });
         }
-        let finite = read.iter().all(|slab| slab.matrix.iter().all(|value| value.is_finite()));
+        let finite = read.iter().all(|slab| slab.matrix.iter().flat_map(|row| &row.0).all(|value| value.is_finite()));
         let stretch = if finite { stretch(&read, dim) } else { f64::INFINITY };
-        if stretch > 1e-3 || read.iter().any(|slab| !(MIN_STEP..=MAX_STEP).contains(&slab.step)) {
+        let steps = read.iter().flat_map(|slab| &slab.steps);
+        if stretch > 1e-3 || { steps }.any(|step| !(MIN_STEP..=MAX_STEP).contains(step)) {
             return Err(format!("its basis is not orthonormal (off by {stretch:.3})"));
         }
         Ok(Self { dim, slabs: read, stretch })
@@ -107,7 +117,8 @@ impl Basis {
 
     /// Bytes held.
     pub fn nbytes(&self) -> usize {
-        size_of::<Self>() + self.slabs.iter().map(|slab| size_of::<Slab>() + slab.matrix.len() * 4).sum::<usize>()
+        size_of::<Self>()
+            + self.slabs.iter().map(|slab| size_of::<Slab>() + size_of_val(&slab.matrix[..])).sum::<usize>()
     }
 
     pub(crate) fn slabs(&self) -> &[Slab] {
@@ -130,32 +141,37 @@ impl Basis {
 }
 
 impl Slab {
-    /// Spreads the rows' energies evenly over 64 columns by a Hadamard matrix, so that one quantiser
-    /// step suits every column and every weight of a query uses its full range.
+    /// Spreads the rows' energies evenly over the columns of either half by a Hadamard matrix, so that one quantiser
+    /// step suits every column of a half and every weight of a query uses its full range.
     fn mixed(dim: usize, rows: &[f64], energies: &[f64]) -> Self {
         let count = rows.len() / dim;
-        let mut matrix = vec![0.0_f32; dim * SLAB];
-        for (d, columns) in matrix.chunks_exact_mut(SLAB).enumerate() {
+        let mut matrix = vec![Columns([0.0; SLAB]); dim];
+        for (d, columns) in matrix.iter_mut().enumerate() {
             let mut values = [0.0_f64; SLAB];
             for (value, row) in values.iter_mut().zip(rows.chunks_exact(dim)) {
                 *value = row[d];
             }
-            hadamard(&mut values);
-            for (column, value) in columns.iter_mut().zip(values) {
+            values.as_chunks_mut::<HALF>().0.iter_mut().for_each(hadamard);
+            for (column, value) in columns.0.iter_mut().zip(values) {
                 *column = value as f32;
             }
         }
-        let energy: f64 = energies.get(..count).map_or(0.7 * count as f64 / dim as f64, |known| known.iter().sum());
-        let step = (GAUSSIAN_STEP * (energy / SLAB as f64).sqrt()).clamp(MIN_STEP, MAX_STEP);
-        Self { matrix, step }
+        let even = vec![0.7 / dim as f64; count];
+        let energies = energies.get(..count).unwrap_or(&even);
+        let mut halves = energies.chunks(HALF).map(|half| half.iter().sum::<f64>());
+        let steps = [(); 2].map(|()| {
+            let energy = halves.next().unwrap_or(0.0);
+            (GAUSSIAN_STEP * (energy / HALF as f64).sqrt()).clamp(MIN_STEP, MAX_STEP)
+        });
+        Self { matrix, steps: [steps[0], steps[1].max(steps[0] / MAX_STEP_RATIO)] }
     }
 }
 
-/// Multiplies by the normalised Hadamard matrix of order 64, in place.
-fn hadamard(values: &mut [f64; SLAB]) {
+/// Multiplies by the normalised Hadamard matrix of order 32, in place.
+fn hadamard(values: &mut [f64; HALF]) {
     let mut half = 1;
-    while half < SLAB {
-        for start in (0..SLAB).step_by(2 * half) {
+    while half < HALF {
+        for start in (0..HALF).step_by(2 * half) {
             for i in start..start + half {
                 let (a, b) = (values[i], values[i + half]);
                 values[i] = a + b;
@@ -165,7 +181,7 @@ fn hadamard(values: &mut [f64; SLAB]) {
         half *= 2;
     }
     for value in values.iter_mut() {
-        *value /= (SLAB as f64).sqrt();
+        *value /= (HALF as f64).sqrt();
     }
 }
 
@@ -177,7 +193,7 @@ fn stretch(slabs: &[Slab], dim: usize) -> f64 {
     let mut row = vec![0.0_f64; width];
     for d in 0..dim {
         for (slab, part) in slabs.iter().zip(row.chunks_exact_mut(SLAB)) {
-            for (value, element) in part.iter_mut().zip(&slab.matrix[d * SLAB..]) {
+            for (value, element) in part.iter_mut().zip(&slab.matrix[d].0) {
                 *value = f64::from(*element);
             }
         }

@@ -3,7 +3,7 @@
 use super::basis::MAX_SLABS;
 use super::encode::{ERROR_UNIT, RESIDUAL_UNIT};
 use super::{Basis, float_error};
-use crate::simd::{FRACTION_BITS, Kernels, SLAB, ScanQuery};
+use crate::simd::{Cut, FRACTION_BITS, HALF, Kernels, SLAB, ScanQuery};
 use std::cell::OnceCell;
 
 /// Smallest value of one integer unit of the scan, so that its 16-bit weights hold any query's norms.
@@ -27,13 +27,22 @@ pub(crate) struct SlabQuery {
     weights: [i8; SLAB],
     /// Value of one unit of the fixed-point sum.
     unit: f64,
+    /// The first half alone.
+    head: Part,
+    /// The whole slab.
+    whole: Part,
+}
+
+/// What an integer sum over some dimensions does not say.
+#[derive(Debug, Clone, Copy, Default)]
+struct Part {
     /// What the sum misses because levels count from 0: to be added.
     offset: f64,
     /// Factor of a vector's coding error.
     error: f64,
     /// Factor of a vector's residual norm.
     residual: f64,
-    /// Squared norm outside this slab and those before it, rounded up.
+    /// Squared norm outside these dimensions and those before them, rounded up.
     outside: f64,
     /// Rounding of the weights, for a vector of norm 1.
     slack: f64,
@@ -42,29 +51,41 @@ pub(crate) struct SlabQuery {
 impl SlabQuery {
     fn new(basis: &Basis, kernels: &Kernels, slab: usize, query: &[f32], outside: f64) -> Self {
         let rounding = basis.projection_error();
-        let y = basis.project(kernels, slab, query).map(f64::from);
-        let step = basis.slabs()[slab].step;
-        let largest = y.iter().fold(0.0_f64, |largest, value| largest.max(value.abs()));
+        let y = basis.project(kernels, slab, query);
+        let steps = basis.slabs()[slab].steps;
+        let largest =
+            y.as_chunks::<HALF>().0.iter().zip(steps).map(|(half, step)| {
+                f64::from(half.iter().fold(0.0_f32, |largest, value| largest.max(value.abs()))) * step
+            });
         let fixed = f64::from(1_u32 << FRACTION_BITS);
-        let scale = (127.0 / largest.max(1e-9)).min(step / (fixed * MIN_UNIT));
-        let weights = y.map(|value| (value * scale).round() as i8);
+        // A weight is a coordinate times its step, so that the sums of both halves are in one unit.
+        let scale = (127.0 / largest.fold(1e-12, f64::max)).min(1.0 / (fixed * MIN_UNIT));
+        let mut weights = [0; SLAB];
+        let mut parts = [Part::default(); 2];
         let (mut square, mut missed, mut total) = (0.0, 0.0, 0_i32);
-        for (value, weight) in y.iter().zip(weights) {
-            square += value * value;
-            missed += (value - f64::from(weight) / scale).powi(2);
-            total += i32::from(weight);
+        let halves = y.as_chunks::<HALF>().0.iter().zip(weights.as_chunks_mut::<HALF>().0).zip(steps);
+        for (part, ((y, weights), step)) in parts.iter_mut().zip(halves) {
+            let (forth, back) = (step * scale, (step * scale).recip());
+            for (value, weight) in y.iter().zip(weights) {
+                let value = f64::from(*value);
+                // Half away from zero, without a call: what rounding leaves is measured below.
+                *weight = (value * forth + 0.5_f64.copysign(value)) as i8;
+                square += value * value;
+                missed += (value - f64::from(*weight) * back).powi(2);
+                total += i32::from(*weight);
+            }
+            let (norm, missed) = (square.sqrt(), missed.sqrt() + rounding);
+            let outside = (outside - (norm - rounding).max(0.0).powi(2)).max(0.0);
+            *part = Part {
+                offset: -7.5 / scale * f64::from(total),
+                error: norm + rounding + missed,
+                residual: outside.sqrt() + 1e-6,
+                outside,
+                slack: missed * (1.0 + 1e-3),
+            };
         }
-        let (norm, missed) = (square.sqrt(), missed.sqrt() + rounding);
-        let outside = (outside - (norm - rounding).max(0.0).powi(2)).max(0.0);
-        Self {
-            weights,
-            unit: step / scale / fixed,
-            offset: -7.5 * step / scale * f64::from(total),
-            error: norm + rounding + missed,
-            outside,
-            residual: outside.sqrt() + 1e-6,
-            slack: missed * (1.0 + 1e-3),
-        }
+        let [head, whole] = parts;
+        Self { weights, unit: 1.0 / (scale * fixed), head, whole }
     }
 
     pub(crate) fn weights(&self) -> &[i8; SLAB] {
@@ -74,14 +95,23 @@ impl SlabQuery {
     /// What this slab adds to the bound, from its dot product and the vector's coding error in it.
     pub(crate) fn part(&self, dot: i32, error: u8) -> f64 {
         self.unit * f64::from(dot << FRACTION_BITS)
-            + self.error * ERROR_UNIT * f64::from(error)
-            + self.offset
-            + self.slack
+            + self.whole.error * ERROR_UNIT * f64::from(error)
+            + self.whole.offset
+            + self.whole.slack
     }
 
     /// What all later slabs and the rest can add at most.
     pub(crate) fn rest(&self, residual: u8) -> f64 {
-        self.residual * RESIDUAL_UNIT * f64::from(residual)
+        self.whole.residual * RESIDUAL_UNIT * f64::from(residual)
+    }
+
+    /// The test that lets through whatever may reach `threshold`, by what is known of `part`.
+    fn cut(&self, part: &Part, threshold: f64) -> Cut {
+        Cut {
+            residual: (part.residual * RESIDUAL_UNIT / self.unit).ceil() as i16,
+            error: (part.error * ERROR_UNIT / self.unit).ceil() as i16,
+            limit: ((threshold - part.slack - part.offset) / self.unit).floor() as i32 - 1,
+        }
     }
 }
 
@@ -96,39 +126,43 @@ impl<'a> QueryBound<'a> {
 
     /// The first slab as a scan that keeps whatever may reach `threshold`.
     pub(crate) fn scan(&self, threshold: f32) -> ScanQuery {
-        let slab = &self.first;
-        let reach = f64::from(threshold) - self.float_error - slab.slack - slab.offset;
+        let (slab, threshold) = (&self.first, f64::from(threshold) - self.float_error);
         ScanQuery {
             weights: slab.weights,
-            residual: (slab.residual * RESIDUAL_UNIT / slab.unit).ceil() as i16,
-            error: (slab.error * ERROR_UNIT / slab.unit).ceil() as i16,
-            limit: (reach / slab.unit).floor() as i32 - 1,
+            head: slab.cut(&slab.head, threshold),
+            whole: slab.cut(&slab.whole, threshold),
         }
     }
 
     /// What the scan of the first slab left, as a similarity: an upper bound but for the residual.
     pub(crate) fn start(&self, partial: i32) -> f64 {
-        self.first.unit * f64::from(partial) + (self.first.offset + self.first.slack + self.float_error + 1e-9)
+        let whole = &self.first.whole;
+        self.first.unit * f64::from(partial) + (whole.offset + whole.slack + self.float_error + 1e-9)
     }
 
     /// The query in slab 1 or a later one, which the basis has.
     pub(crate) fn later(&self, slab: usize) -> &SlabQuery {
         self.later[slab - 1].get_or_init(|| {
             let before = if slab == 1 { &self.first } else { self.later(slab - 1) };
-            SlabQuery::new(self.basis, self.kernels, slab, self.query, before.outside)
+            SlabQuery::new(self.basis, self.kernels, slab, self.query, before.whole.outside)
         })
     }
 
-    /// Upper bound after the first slab alone, from its code: the reference for tests.
+    /// Upper bounds after the first half of the first slab, and after all of it, from its code: the reference for tests.
     #[cfg(test)]
-    pub(crate) fn first_reach(&self, code: &super::encode::SlabCode) -> f64 {
+    pub(crate) fn first_reach(&self, code: &super::encode::SlabCode) -> [f64; 2] {
         let slab = &self.first;
-        let dot: i32 = slab.weights.iter().zip(code.levels).map(|(w, c)| i32::from(*w) * i32::from(c)).sum();
-        slab.unit * f64::from(dot << FRACTION_BITS)
-            + slab.error * ERROR_UNIT * f64::from(code.error)
-            + slab.residual * RESIDUAL_UNIT * f64::from(code.residual)
-            + slab.offset
-            + slab.slack
-            + self.float_error
+        let products: Vec<i32> =
+            slab.weights.iter().zip(code.levels).map(|(w, c)| i32::from(*w) * i32::from(c)).collect();
+        [(&products[..HALF], &slab.head, code.head), (&products[..], &slab.whole, code.whole)].map(
+            |(products, part, norms)| {
+                slab.unit * f64::from(products.iter().sum::<i32>() << FRACTION_BITS)
+                    + part.error * ERROR_UNIT * f64::from(norms.error)
+                    + part.residual * RESIDUAL_UNIT * f64::from(norms.residual)
+                    + part.offset
+                    + part.slack
+                    + self.float_error
+            },
+        )
     }
 }

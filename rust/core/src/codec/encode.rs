@@ -1,7 +1,7 @@
 //! Coding one vector.
 
 use super::{Basis, float_error};
-use crate::simd::{Kernels, SLAB};
+use crate::simd::{HALF, Kernels, SLAB};
 
 /// What one unit of a stored residual norm stands for. A norm is at most 1 and a little; 255 units hold it.
 pub(crate) const RESIDUAL_UNIT: f64 = 1.01 / 255.0;
@@ -13,11 +13,20 @@ pub(crate) const ERROR_UNIT: f64 = 1.1 / 255.0;
 /// The code of one vector in one slab.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct SlabCode {
-    /// Level of each dimension, 0..=15; level `c` stands for `(c - 7.5) * step`.
+    /// Level of each dimension, 0..=15; level `c` stands for `(c - 7.5)` steps of its half.
     pub(crate) levels: [u8; SLAB],
-    /// Norm of what lies outside this slab and those before it, in [`RESIDUAL_UNIT`], rounded up.
+    /// For the first half alone.
+    pub(crate) head: Norms,
+    /// For the whole slab.
+    pub(crate) whole: Norms,
+}
+
+/// What a code leaves out, rounded up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Norms {
+    /// Norm of what lies outside what is coded so far, in [`RESIDUAL_UNIT`].
     pub(crate) residual: u8,
-    /// Norm of the coding error within this slab, in [`ERROR_UNIT`], rounded up.
+    /// Norm of the coding error within the half or the slab, in [`ERROR_UNIT`].
     pub(crate) error: u8,
 }
 
@@ -38,14 +47,22 @@ pub(crate) fn encode(
         *outside = f64::from((kernels.dot)(row, row)) * excess;
     }
     for slab in basis.slabs().iter().take(slabs) {
-        let step = slab.step as f32;
         let mut finish = |number: usize, y: &[f32; SLAB]| {
-            let (levels, missed) = quantise(y, step);
-            let inside = f64::from(y.iter().map(|value| value * value).sum::<f32>()) * (1.0 - 1e-5);
-            outside[number] -= (inside.sqrt() - rounding).max(0.0).powi(2);
-            let residual = units(outside[number].max(0.0).sqrt(), RESIDUAL_UNIT);
-            let error = units((f64::from(missed) * (1.0 + 1e-5)).sqrt() + rounding, ERROR_UNIT);
-            take(number, SlabCode { levels, residual, error });
+            let (levels, missed) = quantise(y, slab.steps);
+            let energies =
+                y.as_chunks::<HALF>().0.iter().map(|half| half.iter().map(|value| value * value).sum::<f32>());
+            let (mut inside, mut error, mut rest) = (0.0, 0.0, 0.0);
+            let mut norms = [Norms { residual: u8::MAX, error: u8::MAX }; 2];
+            for (norms, (energy, missed)) in norms.iter_mut().zip(energies.zip(missed)) {
+                inside += f64::from(energy) * (1.0 - 1e-5);
+                error += f64::from(missed) * (1.0 + 1e-5);
+                rest = (outside[number] - (inside.sqrt() - rounding).max(0.0).powi(2)).max(0.0);
+                norms.residual = units(rest.sqrt(), RESIDUAL_UNIT);
+                norms.error = units(error.sqrt() + rounding, ERROR_UNIT);
+            }
+            let [head, whole] = norms;
+            outside[number] = rest;
+            take(number, SlabCode { levels, head, whole });
         };
         if let [a, b, c, d] = rows {
             let projected = (kernels.project_four)(&slab.matrix, [a, b, c, d]);
@@ -56,16 +73,20 @@ pub(crate) fn encode(
     }
 }
 
-/// Level of each coordinate, and the squared norm of what they miss.
-fn quantise(y: &[f32; SLAB], step: f32) -> ([u8; SLAB], f32) {
+/// Level of each coordinate, and the squared norm of what they miss in either half.
+fn quantise(y: &[f32; SLAB], steps: [f64; 2]) -> ([u8; SLAB], [f32; 2]) {
     let mut levels = [0; SLAB];
-    let mut missed = 0.0;
-    let scale = 1.0 / step;
-    for (level, value) in levels.iter_mut().zip(y) {
-        let code = (value * scale + 8.0).clamp(0.0, 15.0) as u8;
-        let error = value - (f32::from(code) - 7.5) * step;
-        *level = code;
-        missed += error * error;
+    let mut missed = [0.0; 2];
+    let halves = levels.as_chunks_mut::<HALF>().0.iter_mut().zip(y.as_chunks::<HALF>().0);
+    for ((levels, y), (step, missed)) in halves.zip(steps.into_iter().zip(&mut missed)) {
+        let step = step as f32;
+        let scale = 1.0 / step;
+        for (level, value) in levels.iter_mut().zip(y) {
+            let code = (value * scale + 8.0).clamp(0.0, 15.0) as u8;
+            let error = value - (f32::from(code) - 7.5) * step;
+            *level = code;
+            *missed += error * error;
+        }
     }
     (levels, missed)
 }

@@ -13,7 +13,7 @@ pub(crate) fn unit(vector: &[f32], dim: usize) -> Result<Vec<f32>> {
     if vector.len() != dim {
         return Err(Error::Dimension { expected: dim, got: vector.len() });
     }
-    let square: f64 = vector.iter().map(|value| f64::from(*value) * f64::from(*value)).sum();
+    let square = square(vector);
     if !square.is_finite() {
         let position = vector.iter().position(|value| !value.is_finite()).unwrap_or(0);
         return Err(Error::NotFinite { position, value: vector[position] });
@@ -23,4 +23,16 @@ pub(crate) fn unit(vector: &[f32], dim: usize) -> Result<Vec<f32>> {
     }
     let scale = square.sqrt().recip();
     Ok(vector.iter().map(|value| (f64::from(*value) * scale) as f32).collect())
+}
+
+/// The squared norm, in sums that do not wait for each other.
+fn square(vector: &[f32]) -> f64 {
+    let (full, tail) = vector.as_chunks::<16>();
+    let mut sums = [0.0; 16];
+    for part in full {
+        for (sum, value) in sums.iter_mut().zip(part) {
+            *sum += f64::from(*value) * f64::from(*value);
+        }
+    }
+    sums.iter().sum::<f64>() + tail.iter().map(|value| f64::from(*value).powi(2)).sum::<f64>()
 }

@@ -19,7 +19,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Name and version of the format.
-const MAGIC: &[u8; 8] = b"nearhit\x01";
+const MAGIC: &[u8; 8] = b"nearhit\x02";
 const HASH: usize = 32;
 /// Largest dimension that is believed when it is read.
 const MAX_DIM: u64 = 1 << 20;
@@ -63,8 +63,8 @@ impl VectorIndex {
             put(&value.to_le_bytes())?;
         }
         for slab in slabs {
-            put(&slab.step.to_le_bytes())?;
-            put(&slab.matrix.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<_>>())?;
+            put(&slab.steps.map(f64::to_le_bytes).concat())?;
+            put(&slab.matrix.iter().flat_map(|row| row.0.map(f32::to_le_bytes).concat()).collect::<Vec<_>>())?;
         }
         self.records(&snapshot, next_id, &mut put)?;
         out.write_all(hash.finalize().as_bytes())?;

@@ -12,6 +12,7 @@ mod rows;
 mod search;
 mod segment;
 mod snapshot;
+mod sync;
 mod tail;
 mod top;
 mod validate;
@@ -22,12 +23,11 @@ pub use rows::Storage;
 use crate::codec::{SharedBasis, unit};
 use crate::simd::kernels;
 use crate::{Error, Result};
-use arc_swap::ArcSwap;
 use rows::Rows;
 use search::Search;
 use snapshot::Snapshot;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError};
+use sync::{AtomicUsize, Handle, Latest, Mutex, MutexGuard, Ordering};
 use writer::Writer;
 
 /// Places in the answer of one [`VectorIndex::search_many`].
@@ -81,7 +81,7 @@ pub struct VectorIndex {
     dim: usize,
     storage: Storage,
     len: AtomicUsize,
-    snapshot: ArcSwap<Snapshot>,
+    snapshot: Latest<Snapshot>,
     writer: Mutex<Writer>,
 }
 
@@ -107,8 +107,8 @@ impl VectorIndex {
     }
 
     fn around(dim: usize, storage: Storage, mut writer: Writer, len: usize) -> Self {
-        let snapshot = writer.take_change().unwrap_or_default();
-        let (len, snapshot) = (AtomicUsize::new(len), ArcSwap::new(snapshot));
+        let snapshot = writer.take_change().unwrap_or_else(|| Handle::new(Snapshot::default()));
+        let (len, snapshot) = (AtomicUsize::new(len), Latest::new(snapshot));
         Self { dim, storage, len, snapshot, writer: Mutex::new(writer) }
     }
 
@@ -265,5 +265,7 @@ fn check(threshold: f32, k: usize) -> Result<()> {
     Ok(())
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "loom"))]
+mod model;
+#[cfg(all(test, not(feature = "loom")))]
 mod tests;

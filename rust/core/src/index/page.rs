@@ -1,7 +1,7 @@
 //! Sixty-four vectors in one immutable page; only their live bits change.
 
 use super::rows::Rows;
-use std::sync::atomic::{AtomicU64, Ordering};
+use super::sync::{AtomicU64, Ordering};
 
 /// Vectors in one page: one bit each in a word.
 pub(crate) const PAGE: usize = 64;

@@ -83,8 +83,7 @@ impl Rewrite {
     /// Bytes held while it lasts.
     pub(crate) fn nbytes(&self) -> usize {
         let pages: usize = self.pages.iter().filter(|_| self.gathers()).map(|page| page.nbytes()).sum();
-        let codes =
-            self.codes.as_ref().map_or(0, |codes| size_of_val(&codes.blocks[..]) + size_of_val(&codes.rows[..]));
+        let codes = self.codes.as_ref().map_or(0, Codes::nbytes);
         pages + codes + self.held.as_ref().map_or(0, |held| held.len() * 4)
     }
 }

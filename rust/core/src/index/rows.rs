@@ -1,7 +1,7 @@
 //! Vectors in the form they are kept in.
 
 use crate::codec::half;
-use crate::simd::Kernels;
+use crate::simd::{Kernels, prefetch};
 use crate::{Error, Result};
 use std::borrow::Cow;
 
@@ -115,6 +115,20 @@ impl Rows {
             Self::F32(rows) => (kernels.dot)(&rows[range], query),
             Self::F16(rows) => (kernels.dot_half)(&rows[range], query),
             Self::Int8(rows, scales) => scales[slot] * (kernels.dot_bytes)(&rows[range], query),
+        }
+    }
+
+    /// Asks for a vector that will be compared soon.
+    #[inline]
+    pub(crate) fn fetch(&self, dim: usize, slot: usize) {
+        let range = slot * dim..(slot + 1) * dim;
+        match self {
+            Self::F32(rows) => prefetch(&rows[range]),
+            Self::F16(rows) => prefetch(&rows[range]),
+            Self::Int8(rows, scales) => {
+                prefetch(&rows[range]);
+                prefetch(&scales[slot..=slot]);
+            }
         }
     }
 

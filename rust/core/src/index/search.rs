@@ -1,12 +1,12 @@
 //! One query on its way through a snapshot.
 
-use super::page::{PAGE, bits};
+use super::page::{PAGE, Page, bits};
 use super::segment::{Codes, Segment};
 use super::snapshot::Snapshot;
 use super::tail::Tail;
 use super::top::TopK;
 use crate::codec::{Basis, QueryBound};
-use crate::simd::{Candidate, Kernels, ScanQuery};
+use crate::simd::{Candidate, Cut, Kernels, ScanQuery};
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::sync::Arc;
@@ -22,6 +22,11 @@ const SURVEY_K: usize = 4096;
 /// Comparisons that cost about what preparing a query for one more slab does.
 const COMPARED_PER_SLAB: usize = 6;
 
+/// Rows of which the scan could not say enough that are followed up together, the most promising first.
+const LEADS: usize = 64;
+/// Of these, rows that are fetched from memory at the same time.
+const FETCHED: usize = 8;
+
 /// A unit query, what it found, and its preparation for the bases it met.
 #[derive(Debug)]
 pub(crate) struct Search<'a> {
@@ -29,6 +34,9 @@ pub(crate) struct Search<'a> {
     query: &'a [f32],
     bounds: Vec<(&'a Arc<Basis>, QueryBound<'a>)>,
     candidates: Vec<Candidate>,
+    leads: Vec<Lead<'a>>,
+    /// Whether so few blocks end with their first half that testing it does not pay.
+    whole: bool,
     survey: Option<Survey>,
     /// Rows compared so far.
     compared: usize,
@@ -37,6 +45,18 @@ pub(crate) struct Search<'a> {
     /// Ids below are left out.
     first_id: u64,
     pub(crate) top: TopK,
+}
+
+/// A row that may be a neighbour by its code in the first slab.
+#[derive(Debug)]
+struct Lead<'a> {
+    /// Upper bound of its similarity but for what lies outside the slab.
+    reach: f64,
+    /// Position of the query's preparation for its basis.
+    bound: usize,
+    segment: &'a Segment,
+    codes: &'a Codes,
+    row: usize,
 }
 
 /// The rows with the largest estimates so far, as (estimate, segment, row).
@@ -56,6 +76,8 @@ impl<'a> Search<'a> {
             query,
             bounds: Vec::new(),
             candidates: Vec::new(),
+            leads: Vec::new(),
+            whole: false,
             survey,
             compared: 0,
             threshold,
@@ -104,6 +126,9 @@ impl<'a> Search<'a> {
                 query.visit(segment);
             }
         }
+        for query in queries {
+            query.follow();
+        }
     }
 
     fn visit_tail(&mut self, tail: &Tail) {
@@ -123,27 +148,63 @@ impl<'a> Search<'a> {
         let Some(codes) = &segment.codes else { return self.visit_plain(segment) };
         let at = self.bound(codes);
         let bound = &self.bounds[at].1;
+        let mut scan = bound.scan(self.top.floor());
+        if self.whole {
+            scan.head.limit = i32::MIN;
+        }
         self.candidates.clear();
-        let scan = bound.scan(self.top.floor());
-        (self.kernels.scan)(&scan, &codes.blocks, &codes.terms, 0, &mut self.candidates);
-        'candidates: for candidate in &self.candidates {
-            let row = candidate.row as usize;
-            let mut sum = bound.start(candidate.partial);
+        let passed = (self.kernels.scan)(&scan, &codes.blocks, &mut self.candidates);
+        self.whole |= passed * 5 > codes.blocks.heads.len() * 2;
+        let lead = |candidate: &Candidate| {
+            let (reach, row) = (bound.start(candidate.partial), candidate.row as usize);
+            Lead { reach, bound: at, segment, codes, row }
+        };
+        self.leads.extend(self.candidates.iter().map(lead));
+        if self.leads.len() >= LEADS {
+            self.follow();
+        }
+    }
+
+    /// Looks closer at what the scan left: in later slabs, then at the vectors themselves.
+    fn follow(&mut self) {
+        let mut leads = std::mem::take(&mut self.leads);
+        if leads.is_empty() {
+            return;
+        }
+        // The most promising first: what it turns out to be may rule out others. Sorting them all costs more than it saves.
+        let best = (0..leads.len()).max_by(|a, b| leads[*a].reach.total_cmp(&leads[*b].reach));
+        leads.swap(0, best.unwrap_or(0));
+        for group in leads.chunks(FETCHED) {
             // A slab's preparation costs as much as comparing a few rows: it waits until that many were compared.
             let slabs = self.compared / COMPARED_PER_SLAB;
-            for (slab, (code, [residual, error])) in codes.later(row).take(slabs).enumerate() {
-                let query = bound.later(slab + 1);
-                sum += query.part((self.kernels.code_dot)(code, query.weights()), error);
-                if sum + query.rest(residual) < f64::from(self.top.floor()) {
-                    continue 'candidates;
+            let mut rows: [Option<(&Page, usize)>; FETCHED] = [None; FETCHED];
+            for (place, lead) in rows.iter_mut().zip(group) {
+                let (page, slot) = (&*lead.segment.pages[lead.row / PAGE], lead.row % PAGE);
+                if self.may_reach(lead, slabs) && page.live.bits() & (1 << slot) != 0 && page.id(slot) >= self.first_id
+                {
+                    page.rows.fetch(self.query.len(), slot);
+                    *place = Some((page, slot));
                 }
             }
-            let (page, slot) = (&segment.pages[row / PAGE], row % PAGE);
-            if page.live.bits() & (1 << slot) != 0 && page.id(slot) >= self.first_id {
+            for (page, slot) in rows.into_iter().flatten() {
                 self.compared += 1;
                 self.top.offer(page.id(slot), page.rows.score(self.kernels, self.query, slot));
             }
         }
+        leads.clear();
+        self.leads = leads;
+    }
+
+    /// Whether a row may reach the floor by its codes in so many later slabs.
+    fn may_reach(&self, lead: &Lead, slabs: usize) -> bool {
+        let bound = &self.bounds[lead.bound].1;
+        let floor = f64::from(self.top.floor());
+        let mut sum = lead.reach;
+        lead.codes.later(lead.row).take(slabs).enumerate().all(|(slab, (code, [residual, error]))| {
+            let query = bound.later(slab + 1);
+            sum += query.part((self.kernels.code_dot)(code, query.weights()), error);
+            sum + query.rest(residual) >= floor
+        })
     }
 
     fn visit_plain(&mut self, segment: &Segment) {
@@ -169,9 +230,11 @@ impl<'a> Search<'a> {
             Some(Reverse((worst, ..))) if survey.best.len() >= survey.room => worst + 1,
             _ => i32::MIN,
         };
-        let scan = ScanQuery { residual: 0, error: 0, limit: cut.max(i32::MIN + 1), ..self.bounds[0].1.scan(0.0) };
+        let everything = Cut { residual: 0, error: 0, limit: i32::MIN };
+        let whole = Cut { limit: cut, ..everything };
+        let scan = ScanQuery { head: everything, whole, ..self.bounds[0].1.scan(0.0) };
         self.candidates.clear();
-        (self.kernels.scan)(&scan, &codes.blocks, &codes.terms, 0, &mut self.candidates);
+        (self.kernels.scan)(&scan, &codes.blocks, &mut self.candidates);
         for candidate in &self.candidates {
             let full = survey.best.len() >= survey.room;
             if full && survey.best.peek().is_some_and(|Reverse((worst, ..))| candidate.partial <= *worst) {
@@ -207,7 +270,7 @@ impl<'a> Search<'a> {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(feature = "loom")))]
 mod tests {
     use super::*;
     use crate::index::VectorIndex;

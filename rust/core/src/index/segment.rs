@@ -2,7 +2,7 @@
 
 use super::page::{PAGE, Page};
 use crate::codec::{Basis, SlabCode, encode};
-use crate::simd::{BLOCK, Block, Kernels, LINES, Line, RowCodes, SLAB, Terms};
+use crate::simd::{BLOCK, Block, Blocks, HALF, Kernels, LINES, Line, RowCodes, SLAB, Terms};
 use std::sync::Arc;
 
 /// Pages in a full segment.
@@ -19,8 +19,7 @@ pub(crate) struct Segment {
 #[derive(Debug)]
 pub(crate) struct Codes {
     pub(crate) basis: Arc<Basis>,
-    pub(crate) blocks: Vec<Block>,
-    pub(crate) terms: Vec<Terms>,
+    pub(crate) blocks: Blocks,
     /// Later slabs of each row.
     pub(crate) later: usize,
     pub(crate) rows: Vec<RowCodes>,
@@ -45,8 +44,10 @@ impl Segment {
         let codes = parts.first().and_then(|part| part.codes.as_ref()).map(|first| {
             let mut codes = Codes::with_capacity(&first.basis, first.later + 1, pages.len());
             for other in parts.iter().filter_map(|part| part.codes.as_ref()) {
-                codes.blocks.extend_from_slice(&other.blocks);
-                codes.terms.extend_from_slice(&other.terms);
+                codes.blocks.heads.extend_from_slice(&other.blocks.heads);
+                codes.blocks.head_terms.extend_from_slice(&other.blocks.head_terms);
+                codes.blocks.tails.extend_from_slice(&other.blocks.tails);
+                codes.blocks.terms.extend_from_slice(&other.blocks.terms);
                 codes.rows.extend_from_slice(&other.rows);
                 codes.row_terms.extend_from_slice(&other.row_terms);
             }
@@ -76,12 +77,7 @@ impl Segment {
 
     /// Bytes of the codes and the pages' list; the pages count themselves.
     pub(crate) fn nbytes(&self) -> usize {
-        let codes = self.codes.as_ref().map_or(0, |codes| {
-            codes.blocks.capacity() * size_of::<Block>()
-                + codes.terms.capacity() * size_of::<Terms>()
-                + codes.rows.capacity() * size_of::<RowCodes>()
-                + codes.row_terms.capacity() * 2
-        });
+        let codes = self.codes.as_ref().map_or(0, Codes::nbytes);
         size_of::<Self>() + self.pages.capacity() * size_of::<Arc<Page>>() + codes
     }
 }
@@ -90,14 +86,27 @@ impl Codes {
     /// Room for pages coded in at most `slabs` slabs.
     pub(crate) fn with_capacity(basis: &Arc<Basis>, slabs: usize, pages: usize) -> Self {
         let later = slabs.min(basis.slabs().len()) - 1;
+        let blocks = pages * PAGE / BLOCK;
         Self {
             basis: basis.clone(),
-            blocks: Vec::with_capacity(pages * PAGE / BLOCK),
-            terms: Vec::with_capacity(pages * PAGE / BLOCK),
+            blocks: Blocks {
+                heads: Vec::with_capacity(blocks),
+                head_terms: Vec::with_capacity(blocks),
+                tails: Vec::with_capacity(blocks),
+                terms: Vec::with_capacity(blocks),
+            },
             later,
             rows: Vec::with_capacity(later * pages * PAGE),
             row_terms: Vec::with_capacity(later * pages * PAGE),
         }
+    }
+
+    /// Bytes held, the basis not counted.
+    pub(crate) fn nbytes(&self) -> usize {
+        (self.blocks.heads.capacity() + self.blocks.tails.capacity()) * size_of::<Block>()
+            + (self.blocks.head_terms.capacity() + self.blocks.terms.capacity()) * size_of::<Terms>()
+            + self.rows.capacity() * size_of::<RowCodes>()
+            + self.row_terms.capacity() * 2
     }
 
     /// Codes and terms of one row in the later slabs.
@@ -108,10 +117,14 @@ impl Codes {
 
     /// Codes a page; slots without a row get codes of zero and stay dead.
     pub(crate) fn push(&mut self, page: &Page, kernels: &Kernels) {
-        let start = self.blocks.len() * BLOCK;
+        let start = self.blocks.heads.len() * BLOCK;
         let slots = start + PAGE;
-        self.blocks.resize(slots / BLOCK, [Line([0; 64]); LINES]);
-        self.terms.resize(slots / BLOCK, Terms([0; 2 * BLOCK]));
+        for half in [&mut self.blocks.heads, &mut self.blocks.tails] {
+            half.resize(slots / BLOCK, [Line([0; 64]); LINES]);
+        }
+        for terms in [&mut self.blocks.head_terms, &mut self.blocks.terms] {
+            terms.resize(slots / BLOCK, Terms([0; 2 * BLOCK]));
+        }
         self.rows.resize(slots * self.later, RowCodes([0; SLAB / 2]));
         self.row_terms.resize(slots * self.later, [0; 2]);
         for first in (0..page.len()).step_by(4) {
@@ -130,16 +143,23 @@ impl Codes {
     fn put(&mut self, row: usize, slab: usize, code: &SlabCode) {
         let (block, lane) = (row / BLOCK, row % BLOCK);
         if slab == 0 {
-            for (j, line) in self.blocks[block].iter_mut().enumerate() {
-                for byte in 0..4 {
-                    line.0[4 * lane + byte] = code.levels[8 * j + byte] | code.levels[8 * j + 4 + byte] << 4;
+            let blocks = &mut self.blocks;
+            for (half, levels) in
+                [&mut blocks.heads, &mut blocks.tails].into_iter().zip(code.levels.as_chunks::<HALF>().0)
+            {
+                for (line, levels) in half[block].iter_mut().zip(levels.as_chunks::<8>().0) {
+                    for byte in 0..4 {
+                        line.0[4 * lane + byte] = levels[byte] | levels[4 + byte] << 4;
+                    }
                 }
             }
-            self.terms[block].0[2 * lane..2 * lane + 2].copy_from_slice(&[code.residual, code.error]);
+            for (terms, norms) in [(&mut blocks.head_terms, code.head), (&mut blocks.terms, code.whole)] {
+                terms[block].0[2 * lane..2 * lane + 2].copy_from_slice(&[norms.residual, norms.error]);
+            }
         } else {
             let at = row * self.later + slab - 1;
             self.rows[at] = RowCodes(std::array::from_fn(|b| code.levels[b] | code.levels[b + SLAB / 2] << 4));
-            self.row_terms[at] = [code.residual, code.error];
+            self.row_terms[at] = [code.whole.residual, code.whole.error];
         }
     }
 }

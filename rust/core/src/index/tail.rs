@@ -2,26 +2,27 @@
 
 use super::page::{Live, PAGE, Page};
 use super::rows::{Rows, Storage};
-use std::sync::{Arc, OnceLock};
+use super::sync::{Once, Written};
+use std::sync::Arc;
 
 /// Slots that are written once each, for consecutive ids.
 #[derive(Debug)]
 pub(crate) struct Tail {
     first_id: u64,
-    slots: Box<[OnceLock<Arc<Rows>>]>,
+    slots: Box<[Once<Arc<Rows>>]>,
     pub(crate) live: Live,
 }
 
 impl Tail {
     /// An empty tail for the ids from `first_id`.
     pub(crate) fn new(first_id: u64, capacity: usize) -> Self {
-        Self { first_id, slots: (0..capacity).map(|_| OnceLock::new()).collect(), live: Live::default() }
+        Self { first_id, slots: (0..capacity).map(|_| Once::new()).collect(), live: Live::default() }
     }
 
     /// The same rows with room for more, up to a page.
     pub(crate) fn grown(&self) -> Self {
         let capacity = (self.slots.len() * 4).min(PAGE);
-        let slots = self.slots.iter().cloned().chain(std::iter::repeat_with(OnceLock::new)).take(capacity).collect();
+        let slots = self.slots.iter().cloned().chain(std::iter::repeat_with(Once::new)).take(capacity).collect();
         Self { first_id: self.first_id, slots, live: Live::new(self.live.bits()) }
     }
 
@@ -41,13 +42,13 @@ impl Tail {
     }
 
     /// A row whose live bit has been seen.
-    pub(crate) fn row(&self, slot: usize) -> Option<&Arc<Rows>> {
+    pub(crate) fn row(&self, slot: usize) -> Option<Written<'_, Arc<Rows>>> {
         self.slots[slot].get()
     }
 
     /// The rows as a page; none if there are none.
     pub(crate) fn page(&self, storage: Storage, dim: usize) -> Option<Page> {
-        let written: Vec<&Arc<Rows>> = self.slots.iter().map_while(OnceLock::get).collect();
+        let written: Vec<Written<'_, Arc<Rows>>> = self.slots.iter().map_while(Once::get).collect();
         let mut rows = Rows::with_capacity(storage, dim, written.len());
         for row in &written {
             rows.push_from(row, dim, 0);
@@ -58,7 +59,7 @@ impl Tail {
 
     pub(crate) fn nbytes(&self) -> usize {
         let rows: usize =
-            self.slots.iter().filter_map(OnceLock::get).map(|row| row.nbytes() + size_of::<Rows>() + 16).sum();
+            self.slots.iter().filter_map(Once::get).map(|row| row.nbytes() + size_of::<Rows>() + 16).sum();
         size_of::<Self>() + size_of_val(&self.slots[..]) + rows
     }
 }

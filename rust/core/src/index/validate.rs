@@ -2,9 +2,9 @@
 
 use super::VectorIndex;
 use super::page::PAGE;
+use super::sync::Ordering;
 use crate::codec::encode;
-use crate::simd::{BLOCK, kernels};
-use std::sync::atomic::Ordering;
+use crate::simd::{BLOCK, HALF, kernels};
 
 impl VectorIndex {
     /// Checks order, counts and every code, while writers wait.
@@ -34,8 +34,10 @@ impl VectorIndex {
         }
         for (number, segment) in snapshot.segments.iter().enumerate() {
             let Some(codes) = &segment.codes else { continue };
-            if codes.blocks.len() * BLOCK != segment.slots() || codes.terms.len() != codes.blocks.len() {
-                return Err(format!("segment {number} has codes for {} blocks", codes.blocks.len()));
+            let blocks = &codes.blocks;
+            let lengths = [blocks.heads.len(), blocks.head_terms.len(), blocks.tails.len(), blocks.terms.len()];
+            if lengths.iter().any(|length| length * BLOCK != segment.slots()) {
+                return Err(format!("segment {number} has codes for {lengths:?} blocks"));
             }
             for (at, page) in segment.pages.iter().enumerate() {
                 for slot in 0..page.len() {
@@ -43,11 +45,17 @@ impl VectorIndex {
                     let mut code = None;
                     encode(&codes.basis, kernels(), 1, &[&row], |_, first| code = Some(first));
                     let (block, lane) = (at * PAGE / BLOCK + slot / BLOCK, slot % BLOCK);
-                    let stored = &codes.terms[block].0[2 * lane..2 * lane + 2];
-                    let line = &codes.blocks[block][0].0[4 * lane..4 * lane + 4];
                     let same = code.is_some_and(|code| {
-                        stored == [code.residual, code.error]
-                            && (0..4).all(|byte| line[byte] == code.levels[byte] | code.levels[byte + 4] << 4)
+                        let halves = [
+                            (&blocks.heads[block], &blocks.head_terms[block], code.head),
+                            (&blocks.tails[block], &blocks.terms[block], code.whole),
+                        ];
+                        halves.iter().zip(code.levels.as_chunks::<HALF>().0).all(|((lines, terms, norms), levels)| {
+                            terms.0[2 * lane..2 * lane + 2] == [norms.residual, norms.error]
+                                && lines.iter().zip(levels.as_chunks::<8>().0).all(|(line, levels)| {
+                                    (0..4).all(|byte| line.0[4 * lane + byte] == levels[byte] | levels[byte + 4] << 4)
+                                })
+                        })
                     });
                     if !same {
                         return Err(format!("segment {number}, page {at}, slot {slot}: the code is another vector's"));

@@ -5,6 +5,7 @@ use super::rewrite::Rewrite;
 use super::rows::{Rows, Storage};
 use super::segment::{SEGMENT, Segment};
 use super::snapshot::Snapshot;
+use super::sync::Handle;
 use super::tail::Tail;
 use crate::codec::{Basis, Lesson, SharedBasis};
 use crate::simd::Kernels;
@@ -33,10 +34,10 @@ pub(crate) struct Writer {
     dim: usize,
     storage: Storage,
     shared: Arc<SharedBasis>,
-    now: Arc<Snapshot>,
+    now: Handle<Snapshot>,
     changed: bool,
     /// Replaced snapshots that were still being read when they were last looked at.
-    retired: Vec<Arc<Snapshot>>,
+    retired: Vec<Handle<Snapshot>>,
     next_id: u64,
     /// Pages by their first id.
     pages: BTreeMap<u64, Arc<Page>>,
@@ -63,7 +64,7 @@ impl Writer {
             dim,
             storage,
             shared,
-            now: Arc::default(),
+            now: Handle::new(Snapshot::default()),
             changed: false,
             retired: Vec::new(),
             next_id,
@@ -76,22 +77,28 @@ impl Writer {
     }
 
     /// The snapshot to publish, if there is a new one.
-    pub(crate) fn take_change(&mut self) -> Option<Arc<Snapshot>> {
+    pub(crate) fn take_change(&mut self) -> Option<Handle<Snapshot>> {
         std::mem::take(&mut self.changed).then(|| self.now.clone())
     }
 
     /// Takes a replaced snapshot, to be freed when nobody reads it any more. Nobody can begin to: so once this is
     /// its only owner, it stays so.
-    pub(crate) fn retire(&mut self, old: Arc<Snapshot>) {
+    pub(crate) fn retire(&mut self, old: Handle<Snapshot>) {
         self.retired.push(old);
         self.free();
     }
 
     fn free(&mut self) {
-        self.retired.retain(|old| Arc::strong_count(old) > 1);
+        self.retired.retain(|old| Handle::strong_count(old) > 1);
     }
 
-    pub(crate) fn now(&self) -> &Arc<Snapshot> {
+    /// Replaced snapshots that are still kept.
+    #[cfg(all(test, feature = "loom"))]
+    pub(crate) fn waiting(&self) -> usize {
+        self.retired.len()
+    }
+
+    pub(crate) fn now(&self) -> &Handle<Snapshot> {
         &self.now
     }
 
@@ -105,7 +112,7 @@ impl Writer {
     }
 
     fn publish(&mut self, next: Snapshot) {
-        self.now = Arc::new(next);
+        self.now = Handle::new(next);
         self.changed = true;
     }
 

@@ -1,10 +1,13 @@
 //! AVX2: byte products added up in 16 bits first. A code is at most 15 and a weight at most 127 in
-//! size, so eight pairs of products stay below 30,480: no sum saturates.
+//! size, so the eight pairs of products in half a slab stay below 30,480: no sum saturates.
 #![cfg_attr(not(test), expect(clippy::wildcard_imports, reason = "dozens of intrinsics, told apart by their prefix"))]
 #![expect(unsafe_code, reason = "intrinsics and the call into functions compiled for an instruction set")]
 
+use super::left::{CHUNK, Left, Sums};
 use super::scalar::{self, LANES, add_tail, collect, reduce};
-use super::{BLOCK, Block, Candidate, FRACTION_BITS, Isa, Kernels, RowCodes, SLAB, ScanQuery, Terms};
+use super::{
+    Block, Blocks, Candidate, Columns, Cut, FRACTION_BITS, HALF, Isa, Kernels, RowCodes, SLAB, ScanQuery, Terms,
+};
 use crate::codec::half;
 use std::arch::x86_64::*;
 
@@ -30,19 +33,19 @@ fn dot_bytes(a: &[i8], b: &[f32]) -> f32 {
     unsafe { dot_bytes_wide(a, b) }
 }
 
-fn project(matrix: &[f32], x: &[f32]) -> [f32; SLAB] {
+fn project(matrix: &[Columns], x: &[f32]) -> [f32; SLAB] {
     // SAFETY: `kernels` hands this function out only after detecting the features of `project_wide`.
     unsafe { project_wide(matrix, x) }
 }
 
-fn project_four(matrix: &[f32], x: [&[f32]; 4]) -> [[f32; SLAB]; 4] {
+fn project_four(matrix: &[Columns], x: [&[f32]; 4]) -> [[f32; SLAB]; 4] {
     // SAFETY: `kernels` hands this function out only after detecting the features of `project_four_wide`.
     unsafe { project_four_wide(matrix, x) }
 }
 
-fn scan(query: &ScanQuery, blocks: &[Block], terms: &[Terms], first: u32, out: &mut Vec<Candidate>) {
+fn scan(query: &ScanQuery, blocks: &Blocks, out: &mut Vec<Candidate>) -> usize {
     // SAFETY: `kernels` hands this function out only after detecting the features of `scan_wide`.
-    unsafe { scan_wide(query, blocks, terms, first, out) }
+    unsafe { scan_wide(query, blocks, out) }
 }
 
 fn code_dot(codes: &RowCodes, weights: &[i8; SLAB]) -> i32 {
@@ -107,21 +110,21 @@ fn finish<T: Copy>(sums: [__m256; LANES / 8], a: &[T], b: &[f32], value: impl Fn
 }
 
 #[target_feature(enable = "avx2,f16c")]
-fn project_wide(matrix: &[f32], x: &[f32]) -> [f32; SLAB] {
+fn project_wide(matrix: &[Columns], x: &[f32]) -> [f32; SLAB] {
     scalar::project(matrix, x)
 }
 
 #[target_feature(enable = "avx2,f16c")]
-fn project_four_wide(matrix: &[f32], x: [&[f32]; 4]) -> [[f32; SLAB]; 4] {
+fn project_four_wide(matrix: &[Columns], x: [&[f32]; 4]) -> [[f32; SLAB]; 4] {
     let mut out = [[0.0; SLAB]; 4];
     // Sixteen columns at a time: their sums for four vectors and what goes into them fit sixteen registers.
     for start in (0..SLAB).step_by(16) {
         let mut sums = [[_mm256_setzero_ps(); 2]; 4];
         let values = x[0].iter().zip(x[1]).zip(x[2].iter().zip(x[3]));
-        for (row, ((a, b), (c, d))) in matrix.as_chunks::<SLAB>().0.iter().zip(values) {
+        for (row, ((a, b), (c, d))) in matrix.iter().zip(values) {
             for part in 0..2 {
-                // SAFETY: `row` is an array of 64 floats; `start` is at most 48 and `part` counts two parts of 8.
-                let columns = unsafe { _mm256_loadu_ps(row.as_ptr().add(start + 8 * part)) };
+                // SAFETY: `row` holds 64 floats; `start` is at most 48 and `part` counts two parts of 8.
+                let columns = unsafe { _mm256_loadu_ps(row.0.as_ptr().add(start + 8 * part)) };
                 for (sums, value) in sums.iter_mut().zip([a, b, c, d]) {
                     sums[part] = _mm256_add_ps(sums[part], _mm256_mul_ps(columns, _mm256_set1_ps(*value)));
                 }
@@ -138,43 +141,95 @@ fn project_four_wide(matrix: &[f32], x: [&[f32]; 4]) -> [[f32; SLAB]; 4] {
 }
 
 #[target_feature(enable = "avx2,f16c")]
-fn scan_wide(query: &ScanQuery, blocks: &[Block], terms: &[Terms], first: u32, out: &mut Vec<Candidate>) {
+fn scan_wide(query: &ScanQuery, blocks: &Blocks, out: &mut Vec<Candidate>) -> usize {
     let words: [__m256i; SLAB / 4] = std::array::from_fn(|word| {
         let at = 4 * word;
         _mm256_set1_epi32(i32::from_le_bytes(std::array::from_fn(|byte| query.weights[at + byte] as u8)))
     });
-    let pair = _mm256_set1_epi32((i32::from(query.error) << 16) | i32::from(query.residual as u16));
-    // AVX2 only compares with "greater".
-    let below = _mm256_set1_epi32(query.limit - 1);
-    let low_half = _mm256_set1_epi8(15);
-    let ones = _mm256_set1_epi16(1);
-    for (number, (block, terms)) in blocks.iter().zip(terms).enumerate() {
-        let mut mask = 0;
-        let mut lanes = [0_i32; BLOCK];
-        for half in 0..2 {
-            let (mut even, mut odd) = (_mm256_setzero_si256(), _mm256_setzero_si256());
-            for (j, line) in block.iter().enumerate() {
-                // SAFETY: a `Line` is 64 bytes, aligned to 64; `half` counts its two parts of 32.
-                let codes = unsafe { _mm256_load_si256(line.0.as_ptr().add(32 * half).cast()) };
-                let low = _mm256_and_si256(codes, low_half);
-                let high = _mm256_and_si256(_mm256_srli_epi16::<4>(codes), low_half);
-                even = _mm256_add_epi16(even, _mm256_maddubs_epi16(low, words[2 * j]));
-                odd = _mm256_add_epi16(odd, _mm256_maddubs_epi16(high, words[2 * j + 1]));
+    let (head_words, tail_words) = words.split_at(HALF / 4);
+    let (tails, tail_terms) = (&blocks.tails[..], &blocks.terms[..]);
+    if query.head.limit == i32::MIN {
+        // Nothing to leave out: one pass, in the order of memory.
+        let halves = blocks.heads.iter().zip(tails);
+        for (number, ((head, tail), terms)) in halves.zip(tail_terms).enumerate() {
+            let dots = half_dots(tail, tail_words, half_dots(head, head_words, [_mm256_setzero_si256(); 2]));
+            let mask = passing(query.whole, dots, terms);
+            if mask != 0 {
+                collect(query, &stored(dots).0, terms, mask, number, out);
             }
-            let dots = _mm256_add_epi32(_mm256_madd_epi16(even, ones), _mm256_madd_epi16(odd, ones));
-            // SAFETY: `Terms` is 32 bytes; `half` counts its two parts of 16.
-            let bytes = unsafe { _mm_loadu_si128(terms.0.as_ptr().add(16 * half).cast()) };
-            let extra = _mm256_madd_epi16(_mm256_cvtepu8_epi16(bytes), pair);
-            let bound = _mm256_add_epi32(_mm256_slli_epi32::<{ FRACTION_BITS as i32 }>(dots), extra);
-            let reached = _mm256_movemask_ps(_mm256_castsi256_ps(_mm256_cmpgt_epi32(bound, below)));
-            mask |= (reached as u32) << (8 * half);
-            // SAFETY: `lanes` has room for 16 integers; `half` counts its two parts of 8.
-            unsafe { _mm256_storeu_si256(lanes.as_mut_ptr().add(8 * half).cast(), dots) };
         }
-        if mask != 0 {
-            collect(query, &lanes, terms, mask, first + (number * BLOCK) as u32, out);
+        return tails.len();
+    }
+    let (mut passed, mut left) = (0, Left::new());
+    let chunks = blocks.heads.chunks(CHUNK).zip(blocks.head_terms.chunks(CHUNK));
+    for (chunk, (heads, terms)) in chunks.enumerate() {
+        left.clear();
+        for (number, (head, terms)) in heads.iter().zip(terms).enumerate() {
+            let dots = half_dots(head, head_words, [_mm256_setzero_si256(); 2]);
+            let mask = passing(query.head, dots, terms);
+            left.offer(chunk * CHUNK + number, stored(dots), mask != 0);
+        }
+        passed += left.len();
+        for (sums, number) in left.iter() {
+            // SAFETY: `Sums` is 64 bytes, aligned to 64, in two parts of 32.
+            let start = unsafe {
+                [_mm256_load_si256(sums.0.as_ptr().cast()), _mm256_load_si256(sums.0.as_ptr().add(8).cast())]
+            };
+            let (tail, terms) = (&tails[number], &tail_terms[number]);
+            let dots = half_dots(tail, tail_words, start);
+            let mask = passing(query.whole, dots, terms);
+            if mask != 0 {
+                collect(query, &stored(dots).0, terms, mask, number, out);
+            }
         }
     }
+    passed
+}
+
+/// Adds the dot products of half a slab, eight vectors in each part.
+#[inline]
+#[target_feature(enable = "avx2,f16c")]
+fn half_dots(block: &Block, words: &[__m256i], mut dots: [__m256i; 2]) -> [__m256i; 2] {
+    let low_half = _mm256_set1_epi8(15);
+    let ones = _mm256_set1_epi16(1);
+    for (part, dots) in dots.iter_mut().enumerate() {
+        let mut sums = _mm256_setzero_si256();
+        for (line, words) in block.iter().zip(words.as_chunks::<2>().0) {
+            // SAFETY: a `Line` is 64 bytes, aligned to 64; `part` counts its two parts of 32.
+            let codes = unsafe { _mm256_load_si256(line.0.as_ptr().add(32 * part).cast()) };
+            let low = _mm256_and_si256(codes, low_half);
+            let high = _mm256_and_si256(_mm256_srli_epi16::<4>(codes), low_half);
+            sums = _mm256_add_epi16(sums, _mm256_maddubs_epi16(low, words[0]));
+            sums = _mm256_add_epi16(sums, _mm256_maddubs_epi16(high, words[1]));
+        }
+        *dots = _mm256_add_epi32(*dots, _mm256_madd_epi16(sums, ones));
+    }
+    dots
+}
+
+/// One bit for each vector that passes a test.
+#[inline]
+#[target_feature(enable = "avx2,f16c")]
+fn passing(cut: Cut, dots: [__m256i; 2], terms: &Terms) -> u32 {
+    let pair = _mm256_set1_epi32(cut.pair());
+    let limit = _mm256_set1_epi32(cut.limit);
+    let mut mask = 0;
+    for (part, dots) in dots.into_iter().enumerate() {
+        // SAFETY: `Terms` is 32 bytes; `part` counts its two parts of 16.
+        let bytes = unsafe { _mm_loadu_si128(terms.0.as_ptr().add(16 * part).cast()) };
+        let extra = _mm256_madd_epi16(_mm256_cvtepu8_epi16(bytes), pair);
+        let bound = _mm256_add_epi32(_mm256_slli_epi32::<{ FRACTION_BITS as i32 }>(dots), extra);
+        // AVX2 only compares with "greater": what is not below passes.
+        let below = _mm256_movemask_ps(_mm256_castsi256_ps(_mm256_cmpgt_epi32(limit, bound)));
+        mask |= (!below as u32 & 0xff) << (8 * part);
+    }
+    mask
+}
+
+#[inline]
+fn stored(sums: [__m256i; 2]) -> Sums {
+    // SAFETY: both are sixteen integers of 32 bits, in the same order.
+    unsafe { std::mem::transmute::<[__m256i; 2], Sums>(sums) }
 }
 
 #[target_feature(enable = "avx2,f16c")]

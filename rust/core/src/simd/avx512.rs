@@ -2,8 +2,11 @@
 #![cfg_attr(not(test), expect(clippy::wildcard_imports, reason = "dozens of intrinsics, told apart by their prefix"))]
 #![expect(unsafe_code, reason = "intrinsics and the call into functions compiled for an instruction set")]
 
+use super::left::{CHUNK, Left, Sums};
 use super::scalar::{self, LANES, add_tail, collect, reduce};
-use super::{BLOCK, Block, Candidate, FRACTION_BITS, Isa, Kernels, RowCodes, SLAB, ScanQuery, Terms};
+use super::{
+    Block, Blocks, Candidate, Columns, Cut, FRACTION_BITS, HALF, Isa, Kernels, RowCodes, SLAB, ScanQuery, Terms,
+};
 use crate::codec::half;
 use std::arch::x86_64::*;
 
@@ -33,19 +36,19 @@ fn dot_bytes(a: &[i8], b: &[f32]) -> f32 {
     unsafe { dot_bytes_wide(a, b) }
 }
 
-fn project(matrix: &[f32], x: &[f32]) -> [f32; SLAB] {
+fn project(matrix: &[Columns], x: &[f32]) -> [f32; SLAB] {
     // SAFETY: `kernels` hands this function out only after detecting the features of `project_wide`.
     unsafe { project_wide(matrix, x) }
 }
 
-fn project_four(matrix: &[f32], x: [&[f32]; 4]) -> [[f32; SLAB]; 4] {
+fn project_four(matrix: &[Columns], x: [&[f32]; 4]) -> [[f32; SLAB]; 4] {
     // SAFETY: `kernels` hands this function out only after detecting the features of `project_four_wide`.
     unsafe { project_four_wide(matrix, x) }
 }
 
-fn scan(query: &ScanQuery, blocks: &[Block], terms: &[Terms], first: u32, out: &mut Vec<Candidate>) {
+fn scan(query: &ScanQuery, blocks: &Blocks, out: &mut Vec<Candidate>) -> usize {
     // SAFETY: `kernels` hands this function out only after detecting the features of `scan_wide`.
-    unsafe { scan_wide(query, blocks, terms, first, out) }
+    unsafe { scan_wide(query, blocks, out) }
 }
 
 fn code_dot(codes: &RowCodes, weights: &[i8; SLAB]) -> i32 {
@@ -110,18 +113,18 @@ fn finish<T: Copy>(sums: [__m512; 2], a: &[T], b: &[f32], value: impl Fn(T) -> f
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
-fn project_wide(matrix: &[f32], x: &[f32]) -> [f32; SLAB] {
+fn project_wide(matrix: &[Columns], x: &[f32]) -> [f32; SLAB] {
     scalar::project(matrix, x)
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
-fn project_four_wide(matrix: &[f32], x: [&[f32]; 4]) -> [[f32; SLAB]; 4] {
+fn project_four_wide(matrix: &[Columns], x: [&[f32]; 4]) -> [[f32; SLAB]; 4] {
     let mut sums = [[_mm512_setzero_ps(); SLAB / 16]; 4];
     let values = x[0].iter().zip(x[1]).zip(x[2].iter().zip(x[3]));
-    for (row, ((a, b), (c, d))) in matrix.as_chunks::<SLAB>().0.iter().zip(values) {
+    for (row, ((a, b), (c, d))) in matrix.iter().zip(values) {
         for part in 0..SLAB / 16 {
-            // SAFETY: `row` is an array of 64 floats, and `part` counts its four parts of 16.
-            let columns = unsafe { _mm512_loadu_ps(row.as_ptr().add(16 * part)) };
+            // SAFETY: `row` holds 64 floats, and `part` counts its four parts of 16.
+            let columns = unsafe { _mm512_loadu_ps(row.0.as_ptr().add(16 * part)) };
             for (sums, value) in sums.iter_mut().zip([a, b, c, d]) {
                 sums[part] = _mm512_add_ps(sums[part], _mm512_mul_ps(columns, _mm512_set1_ps(*value)));
             }
@@ -138,39 +141,83 @@ fn project_four_wide(matrix: &[f32], x: [&[f32]; 4]) -> [[f32; SLAB]; 4] {
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
-fn scan_wide(query: &ScanQuery, blocks: &[Block], terms: &[Terms], first: u32, out: &mut Vec<Candidate>) {
+fn scan_wide(query: &ScanQuery, blocks: &Blocks, out: &mut Vec<Candidate>) -> usize {
     let words: [__m512i; SLAB / 4] = std::array::from_fn(|word| {
         let at = 4 * word;
         _mm512_set1_epi32(i32::from_le_bytes(std::array::from_fn(|byte| query.weights[at + byte] as u8)))
     });
-    let pair = (i32::from(query.error) << 16) | i32::from(query.residual as u16);
-    let pair = _mm512_set1_epi32(pair);
-    let limit = _mm512_set1_epi32(query.limit);
-    let low_half = _mm512_set1_epi8(15);
-    for (number, (block, terms)) in blocks.iter().zip(terms).enumerate() {
-        let (mut even, mut odd) = (_mm512_setzero_si512(), _mm512_setzero_si512());
-        for (j, line) in block.iter().enumerate() {
-            // SAFETY: a `Line` is 64 bytes, aligned to 64.
-            let codes = unsafe { _mm512_load_si512(line.0.as_ptr().cast()) };
-            let low = _mm512_and_si512(codes, low_half);
-            // The high halves stay where they are, sixteen times too large: one shift at the end undoes it for all lines.
-            let high = _mm512_andnot_si512(low_half, codes);
-            even = _mm512_dpbusd_epi32(even, low, words[2 * j]);
-            odd = _mm512_dpbusd_epi32(odd, high, words[2 * j + 1]);
+    let (head_words, tail_words) = words.split_at(HALF / 4);
+    let (head_pair, pair) = (_mm512_set1_epi32(query.head.pair()), _mm512_set1_epi32(query.whole.pair()));
+    let (tails, tail_terms) = (&blocks.tails[..], &blocks.terms[..]);
+    if query.head.limit == i32::MIN {
+        // Nothing to leave out: one pass, in the order of memory.
+        let halves = blocks.heads.iter().zip(tails);
+        for (number, ((head, tail), terms)) in halves.zip(tail_terms).enumerate() {
+            let dots = half_dots(tail, tail_words, half_dots(head, head_words, _mm512_setzero_si512()));
+            let mask = passing(query.whole, pair, dots, terms);
+            if mask != 0 {
+                collect(query, &stored(dots).0, terms, u32::from(mask), number, out);
+            }
         }
-        let dots = _mm512_add_epi32(even, _mm512_srai_epi32::<4>(odd));
-        // SAFETY: `Terms` is 32 bytes, aligned to 32.
-        let bytes = unsafe { _mm256_load_si256(terms.0.as_ptr().cast()) };
-        let extra = _mm512_madd_epi16(_mm512_cvtepu8_epi16(bytes), pair);
-        let bound = _mm512_add_epi32(_mm512_slli_epi32::<FRACTION_BITS>(dots), extra);
-        let mask = _mm512_cmpge_epi32_mask(bound, limit);
-        if mask != 0 {
-            let mut lanes = [0_i32; BLOCK];
-            // SAFETY: `lanes` has room for 16 integers.
-            unsafe { _mm512_storeu_si512(lanes.as_mut_ptr().cast(), dots) };
-            collect(query, &lanes, terms, u32::from(mask), first + (number * BLOCK) as u32, out);
+        return tails.len();
+    }
+    let (mut passed, mut left) = (0, Left::new());
+    let chunks = blocks.heads.chunks(CHUNK).zip(blocks.head_terms.chunks(CHUNK));
+    for (chunk, (heads, terms)) in chunks.enumerate() {
+        left.clear();
+        for (number, (head, terms)) in heads.iter().zip(terms).enumerate() {
+            let dots = half_dots(head, head_words, _mm512_setzero_si512());
+            let mask = passing(query.head, head_pair, dots, terms);
+            left.offer(chunk * CHUNK + number, stored(dots), mask != 0);
+        }
+        passed += left.len();
+        for (sums, number) in left.iter() {
+            // SAFETY: `Sums` is 64 bytes, aligned to 64.
+            let start = unsafe { _mm512_load_si512(sums.0.as_ptr().cast()) };
+            let (tail, terms) = (&tails[number], &tail_terms[number]);
+            let dots = half_dots(tail, tail_words, start);
+            let mask = passing(query.whole, pair, dots, terms);
+            if mask != 0 {
+                collect(query, &stored(dots).0, terms, u32::from(mask), number, out);
+            }
         }
     }
+    passed
+}
+
+/// Adds the dot products of half a slab.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
+fn half_dots(block: &Block, words: &[__m512i], start: __m512i) -> __m512i {
+    let low_half = _mm512_set1_epi8(15);
+    let (mut even, mut odd) = (start, _mm512_setzero_si512());
+    for (line, words) in block.iter().zip(words.as_chunks::<2>().0) {
+        // SAFETY: a `Line` is 64 bytes, aligned to 64.
+        let codes = unsafe { _mm512_load_si512(line.0.as_ptr().cast()) };
+        let low = _mm512_and_si512(codes, low_half);
+        // The high halves stay where they are, sixteen times too large: one shift at the end undoes it for all lines.
+        let high = _mm512_andnot_si512(low_half, codes);
+        even = _mm512_dpbusd_epi32(even, low, words[0]);
+        odd = _mm512_dpbusd_epi32(odd, high, words[1]);
+    }
+    _mm512_add_epi32(even, _mm512_srai_epi32::<4>(odd))
+}
+
+/// One bit for each vector that passes a test; `pair` holds the test's weights.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
+fn passing(cut: Cut, pair: __m512i, dots: __m512i, terms: &Terms) -> __mmask16 {
+    // SAFETY: `Terms` is 32 bytes, aligned to 32.
+    let bytes = unsafe { _mm256_load_si256(terms.0.as_ptr().cast()) };
+    let extra = _mm512_madd_epi16(_mm512_cvtepu8_epi16(bytes), pair);
+    let bound = _mm512_add_epi32(_mm512_slli_epi32::<FRACTION_BITS>(dots), extra);
+    _mm512_cmpge_epi32_mask(bound, _mm512_set1_epi32(cut.limit))
+}
+
+#[inline]
+fn stored(sums: __m512i) -> Sums {
+    // SAFETY: both are sixteen integers of 32 bits, in the same order.
+    unsafe { std::mem::transmute::<__m512i, Sums>(sums) }
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]

@@ -16,36 +16,59 @@ mod avx512;
 mod detected;
 pub(crate) mod encode;
 pub(crate) mod gemm;
+mod left;
 #[cfg(target_arch = "aarch64")]
 mod neon;
+mod prefetch;
 mod scalar;
 
 use std::sync::LazyLock;
 
 pub use detected::Detected;
+pub(crate) use prefetch::prefetch;
 
 /// Dimensions of one slab: what one projection and one integer scan cover.
 pub(crate) const SLAB: usize = 64;
 /// Vectors in one block of the transposed layout.
 pub(crate) const BLOCK: usize = 16;
-/// Cache lines of codes in one block: 16 vectors x 64 dimensions x 4 bits.
-pub(crate) const LINES: usize = BLOCK * SLAB / 2 / 64;
+/// Dimensions of half a slab. The first half, where most of the energy is, rules out most blocks by itself.
+pub(crate) const HALF: usize = SLAB / 2;
+/// Cache lines of codes in one block: 16 vectors x 32 dimensions x 4 bits.
+pub(crate) const LINES: usize = BLOCK * HALF / 2 / 64;
 /// Fixed-point fraction bits of the bound's float terms beside the integer dot product.
 pub(crate) const FRACTION_BITS: u32 = 6;
 
 /// One cache line of codes. Line `j` of a block holds for each of its 16 vectors four bytes; byte
-/// `b` holds dimension `8j + b` in its low and `8j + 4 + b` in its high half.
+/// `b` holds dimension `8j + b` of its half of the slab in its low and `8j + 4 + b` in its high half.
 #[derive(Debug, Clone, Copy)]
 #[repr(C, align(64))]
 pub(crate) struct Line(pub(crate) [u8; 64]);
 
-/// The codes of 16 vectors in one slab, transposed.
+/// The codes of 16 vectors in half a slab, transposed.
 pub(crate) type Block = [Line; LINES];
+
+/// The codes of a run of vectors in their first slab, block by block.
+#[derive(Debug, Default)]
+pub(crate) struct Blocks {
+    /// First halves of the slab: all that a scan reads of most blocks.
+    pub(crate) heads: Vec<Block>,
+    /// What belongs to the first halves: norms outside them, coding errors within.
+    pub(crate) head_terms: Vec<Terms>,
+    /// Second halves.
+    pub(crate) tails: Vec<Block>,
+    /// What belongs to both halves together.
+    pub(crate) terms: Vec<Terms>,
+}
 
 /// Per-vector terms of the bound for one block: residual norm and coding error, interleaved.
 #[derive(Debug, Clone, Copy)]
 #[repr(C, align(32))]
 pub(crate) struct Terms(pub(crate) [u8; 2 * BLOCK]);
+
+/// One row of a projection: what one coordinate of a vector adds to each of a slab's columns.
+#[derive(Debug, Clone, Copy)]
+#[repr(C, align(64))]
+pub(crate) struct Columns(pub(crate) [f32; SLAB]);
 
 /// The codes of one vector in one slab, row by row: byte `b` holds dimension `b` in its low and
 /// dimension `32 + b` in its high half.
@@ -53,12 +76,21 @@ pub(crate) struct Terms(pub(crate) [u8; 2 * BLOCK]);
 #[repr(C, align(32))]
 pub(crate) struct RowCodes(pub(crate) [u8; SLAB / 2]);
 
-/// A query prepared for [`Kernels::scan`]: a vector survives where
-/// `(sum of weight * code << FRACTION_BITS) + residual * t + error * e >= limit`.
+/// A query prepared for [`Kernels::scan`]. Where no vector of a block passes the test of the first half, the block is
+/// passed over; of the others, those vectors survive that pass the test of the whole.
 #[derive(Debug, Clone)]
 pub(crate) struct ScanQuery {
     /// Weight of each dimension, in -127..=127.
     pub(crate) weights: [i8; SLAB],
+    /// The test of the first half alone; with a limit of `i32::MIN` it is left out.
+    pub(crate) head: Cut,
+    /// The test of the whole slab.
+    pub(crate) whole: Cut,
+}
+
+/// One test: `(sum of weight * code << FRACTION_BITS) + residual * t + error * e >= limit`.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Cut {
     /// Weight of the residual norm.
     pub(crate) residual: i16,
     /// Weight of the coding error.
@@ -67,20 +99,27 @@ pub(crate) struct ScanQuery {
     pub(crate) limit: i32,
 }
 
+impl Cut {
+    /// Both weights, as pairs of 16 bits are multiplied and added.
+    fn pair(self) -> i32 {
+        (i32::from(self.error) << 16) | i32::from(self.residual as u16)
+    }
+}
+
 /// A vector that [`Kernels::scan`] could not rule out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Candidate {
-    /// Row in the scanned segment.
+    /// Its number in the run.
     pub(crate) row: u32,
     /// Its bound without the residual term.
     pub(crate) partial: i32,
 }
 
 /// Projects four vectors.
-type ProjectFour = fn(&[f32], [&[f32]; 4]) -> [[f32; SLAB]; 4];
+type ProjectFour = fn(&[Columns], [&[f32]; 4]) -> [[f32; SLAB]; 4];
 
-/// Scans blocks with their terms; rows count from the number given.
-type Scan = fn(&ScanQuery, &[Block], &[Terms], u32, &mut Vec<Candidate>);
+/// Appends the vectors that survive; returns the number of blocks whose second half had to be looked at.
+type Scan = fn(&ScanQuery, &Blocks, &mut Vec<Candidate>) -> usize;
 
 /// The functions of one instruction set.
 #[derive(Debug)]
@@ -93,8 +132,8 @@ pub(crate) struct Kernels {
     pub(crate) dot_half: fn(&[u16], &[f32]) -> f32,
     /// Inner product of bytes with floats.
     pub(crate) dot_bytes: fn(&[i8], &[f32]) -> f32,
-    /// `x` times a matrix of `x.len()` rows of [`SLAB`] values.
-    pub(crate) project: fn(&[f32], &[f32]) -> [f32; SLAB],
+    /// `x` times a matrix of `x.len()` rows.
+    pub(crate) project: fn(&[Columns], &[f32]) -> [f32; SLAB],
     /// The same for four vectors at once, which reads the matrix once.
     pub(crate) project_four: ProjectFour,
     /// Appends what may reach the limit.

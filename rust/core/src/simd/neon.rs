@@ -3,8 +3,8 @@
 #![cfg_attr(not(test), expect(clippy::wildcard_imports, reason = "dozens of intrinsics, told apart by their prefix"))]
 #![expect(unsafe_code, reason = "loads and stores of vectors")]
 
-use super::scalar::{self, LANES, add_tail, collect, reduce};
-use super::{BLOCK, Block, Candidate, FRACTION_BITS, Isa, Kernels, RowCodes, SLAB, ScanQuery, Terms};
+use super::scalar::{self, LANES, add_tail, collect, passing, reduce};
+use super::{BLOCK, Block, Blocks, Candidate, Columns, HALF, Isa, Kernels, RowCodes, SLAB, ScanQuery};
 use crate::codec::half;
 use std::arch::aarch64::*;
 
@@ -37,17 +37,17 @@ fn dot_bytes(a: &[i8], b: &[f32]) -> f32 {
     unsafe { dot_bytes_wide(a, b) }
 }
 
-fn project(matrix: &[f32], x: &[f32]) -> [f32; SLAB] {
+fn project(matrix: &[Columns], x: &[f32]) -> [f32; SLAB] {
     scalar::project(matrix, x)
 }
 
-fn project_four(matrix: &[f32], x: [&[f32]; 4]) -> [[f32; SLAB]; 4] {
+fn project_four(matrix: &[Columns], x: [&[f32]; 4]) -> [[f32; SLAB]; 4] {
     x.map(|x| scalar::project(matrix, x))
 }
 
-fn scan(query: &ScanQuery, blocks: &[Block], terms: &[Terms], first: u32, out: &mut Vec<Candidate>) {
+fn scan(query: &ScanQuery, blocks: &Blocks, out: &mut Vec<Candidate>) -> usize {
     // SAFETY: `kernels` hands this function out only after detecting NEON.
-    unsafe { scan_wide(query, blocks, terms, first, out) }
+    unsafe { scan_wide(query, blocks, out) }
 }
 
 fn code_dot(codes: &RowCodes, weights: &[i8; SLAB]) -> i32 {
@@ -106,38 +106,43 @@ fn pairs(codes: int8x16_t, weights: int8x16_t) -> int16x8_t {
 }
 
 #[target_feature(enable = "neon")]
-fn scan_wide(query: &ScanQuery, blocks: &[Block], terms: &[Terms], first: u32, out: &mut Vec<Candidate>) {
+fn scan_wide(query: &ScanQuery, blocks: &Blocks, out: &mut Vec<Candidate>) -> usize {
     let words: [int8x16_t; SLAB / 4] = std::array::from_fn(|word| {
         let at = 4 * word;
         let four = i32::from_le_bytes(std::array::from_fn(|byte| query.weights[at + byte] as u8));
         vreinterpretq_s8_s32(vdupq_n_s32(four))
     });
-    let low_half = vdupq_n_u8(15);
-    for (number, (block, terms)) in blocks.iter().zip(terms).enumerate() {
-        let mut dots = [0_i32; BLOCK];
-        for quarter in 0..4 {
-            // Sixteen sums of at most 3,810 would not fit 16 bits: even and odd groups are kept apart.
-            let (mut even, mut odd) = (vdupq_n_s16(0), vdupq_n_s16(0));
-            for (j, line) in block.iter().enumerate() {
-                // SAFETY: a `Line` is 64 bytes, and `quarter` counts its four parts of 16.
-                let codes = unsafe { vld1q_u8(line.0.as_ptr().add(16 * quarter)) };
-                let low = vreinterpretq_s8_u8(vandq_u8(codes, low_half));
-                let high = vreinterpretq_s8_u8(vshrq_n_u8::<4>(codes));
-                even = vaddq_s16(even, pairs(low, words[2 * j]));
-                odd = vaddq_s16(odd, pairs(high, words[2 * j + 1]));
-            }
-            let sums = vaddq_s32(vpaddlq_s16(even), vpaddlq_s16(odd));
-            // SAFETY: `dots` has room for 16 integers, and `quarter` counts its four parts of 4.
-            unsafe { vst1q_s32(dots.as_mut_ptr().add(4 * quarter), sums) };
+    let (head_words, tail_words) = words.split_at(HALF / 4);
+    let mut passed = 0;
+    for (number, (head, terms)) in blocks.heads.iter().zip(&blocks.head_terms).enumerate() {
+        let mut dots = [0; BLOCK];
+        add_half(&mut dots, head, head_words);
+        if passing(query.head, &dots, terms) != 0 {
+            passed += 1;
+            let terms = &blocks.terms[number];
+            add_half(&mut dots, &blocks.tails[number], tail_words);
+            collect(query, &dots, terms, passing(query.whole, &dots, terms), number, out);
         }
-        let mut mask = 0;
-        for (lane, dot) in dots.iter().enumerate() {
-            let bound = (dot << FRACTION_BITS)
-                + i32::from(query.residual) * i32::from(terms.0[2 * lane])
-                + i32::from(query.error) * i32::from(terms.0[2 * lane + 1]);
-            mask |= u32::from(bound >= query.limit) << lane;
+    }
+    passed
+}
+
+/// Adds the dot products of half a slab.
+#[inline]
+#[target_feature(enable = "neon")]
+fn add_half(dots: &mut [i32; BLOCK], block: &Block, words: &[int8x16_t]) {
+    for (quarter, dots) in dots.as_chunks_mut::<4>().0.iter_mut().enumerate() {
+        // Eight sums of at most 3,810 fit 16 bits.
+        let mut sums = vdupq_n_s16(0);
+        for (line, words) in block.iter().zip(words.as_chunks::<2>().0) {
+            // SAFETY: a `Line` is 64 bytes, and `quarter` counts its four parts of 16.
+            let codes = unsafe { vld1q_u8(line.0.as_ptr().add(16 * quarter)) };
+            let low = vreinterpretq_s8_u8(vandq_u8(codes, vdupq_n_u8(15)));
+            let high = vreinterpretq_s8_u8(vshrq_n_u8::<4>(codes));
+            sums = vaddq_s16(sums, vaddq_s16(pairs(low, words[0]), pairs(high, words[1])));
         }
-        collect(query, &dots, terms, mask, first + (number * BLOCK) as u32, out);
+        // SAFETY: `dots` is an array of 4 integers, read and written whole.
+        unsafe { vst1q_s32(dots.as_mut_ptr(), vaddq_s32(vld1q_s32(dots.as_ptr()), vpaddlq_s16(sums))) };
     }
 }
 

@@ -1,7 +1,9 @@
 //! The reference kernels: portable code that says what every other set must return, bit by bit.
 #![expect(clippy::inline_always, reason = "what is compiled for an instruction set must be inlined into its functions")]
 
-use super::{BLOCK, Block, Candidate, FRACTION_BITS, Isa, Kernels, RowCodes, SLAB, ScanQuery, Terms};
+use super::{
+    BLOCK, Block, Blocks, Candidate, Columns, Cut, FRACTION_BITS, HALF, Isa, Kernels, RowCodes, SLAB, ScanQuery, Terms,
+};
 use crate::codec::half;
 
 pub(super) static KERNELS: Kernels =
@@ -59,17 +61,17 @@ fn dot_bytes(a: &[i8], b: &[f32]) -> f32 {
 
 /// Shared by every set: the compiler turns it into the vectors of the set it is inlined into.
 #[inline(always)]
-pub(super) fn project(matrix: &[f32], x: &[f32]) -> [f32; SLAB] {
+pub(super) fn project(matrix: &[Columns], x: &[f32]) -> [f32; SLAB] {
     let mut sums = [0.0; SLAB];
-    for (row, value) in matrix.as_chunks::<SLAB>().0.iter().zip(x) {
-        for column in 0..SLAB {
-            sums[column] += row[column] * value;
+    for (row, value) in matrix.iter().zip(x) {
+        for (sum, column) in sums.iter_mut().zip(&row.0) {
+            *sum += column * value;
         }
     }
     sums
 }
 
-fn project_four(matrix: &[f32], x: [&[f32]; 4]) -> [[f32; SLAB]; 4] {
+fn project_four(matrix: &[Columns], x: [&[f32]; 4]) -> [[f32; SLAB]; 4] {
     x.map(|x| project(matrix, x))
 }
 
@@ -80,36 +82,54 @@ pub(super) fn collect(
     dots: &[i32; BLOCK],
     terms: &Terms,
     mut mask: u32,
-    first: u32,
+    block: usize,
     out: &mut Vec<Candidate>,
 ) {
     while mask != 0 {
         let lane = mask.trailing_zeros() as usize;
         mask &= mask - 1;
-        let partial = (dots[lane] << FRACTION_BITS) + i32::from(query.error) * i32::from(terms.0[2 * lane + 1]);
-        out.push(Candidate { row: first + lane as u32, partial });
+        let partial = (dots[lane] << FRACTION_BITS) + i32::from(query.whole.error) * i32::from(terms.0[2 * lane + 1]);
+        out.push(Candidate { row: (block * BLOCK + lane) as u32, partial });
     }
 }
 
-fn scan(query: &ScanQuery, blocks: &[Block], terms: &[Terms], first: u32, out: &mut Vec<Candidate>) {
-    for (number, (block, terms)) in blocks.iter().zip(terms).enumerate() {
-        let mut dots = [0_i32; BLOCK];
-        for (j, line) in block.iter().enumerate() {
-            for (byte, code) in line.0.iter().enumerate() {
-                let low = i32::from(query.weights[8 * j + byte % 4]) * i32::from(code & 15);
-                let high = i32::from(query.weights[8 * j + 4 + byte % 4]) * i32::from(code >> 4);
-                dots[byte / 4] += low + high;
-            }
-        }
-        let mut mask = 0;
-        for (lane, dot) in dots.iter().enumerate() {
-            let bound = (dot << FRACTION_BITS)
-                + i32::from(query.residual) * i32::from(terms.0[2 * lane])
-                + i32::from(query.error) * i32::from(terms.0[2 * lane + 1]);
-            mask |= u32::from(bound >= query.limit) << lane;
-        }
-        collect(query, &dots, terms, mask, first + (number * BLOCK) as u32, out);
+/// One bit for each vector of a block that passes a test.
+#[inline(always)]
+pub(super) fn passing(cut: Cut, dots: &[i32; BLOCK], terms: &Terms) -> u32 {
+    let mut mask = 0;
+    for (lane, dot) in dots.iter().enumerate() {
+        let bound = (dot << FRACTION_BITS)
+            + i32::from(cut.residual) * i32::from(terms.0[2 * lane])
+            + i32::from(cut.error) * i32::from(terms.0[2 * lane + 1]);
+        mask |= u32::from(bound >= cut.limit) << lane;
     }
+    mask
+}
+
+fn add_half(dots: &mut [i32; BLOCK], block: &Block, weights: &[i8]) {
+    for (line, weights) in block.iter().zip(weights.as_chunks::<8>().0) {
+        for (byte, code) in line.0.iter().enumerate() {
+            let low = i32::from(weights[byte % 4]) * i32::from(code & 15);
+            let high = i32::from(weights[4 + byte % 4]) * i32::from(code >> 4);
+            dots[byte / 4] += low + high;
+        }
+    }
+}
+
+fn scan(query: &ScanQuery, blocks: &Blocks, out: &mut Vec<Candidate>) -> usize {
+    let mut passed = 0;
+    for (number, (head, terms)) in blocks.heads.iter().zip(&blocks.head_terms).enumerate() {
+        let mut dots = [0; BLOCK];
+        add_half(&mut dots, head, &query.weights[..HALF]);
+        if passing(query.head, &dots, terms) != 0 {
+            passed += 1;
+            let terms = &blocks.terms[number];
+            add_half(&mut dots, &blocks.tails[number], &query.weights[HALF..]);
+            // Where the first half lets one vector of a block pass, only the test of both halves decides for all.
+            collect(query, &dots, terms, passing(query.whole, &dots, terms), number, out);
+        }
+    }
+    passed
 }
 
 fn code_dot(codes: &RowCodes, weights: &[i8; SLAB]) -> i32 {

@@ -25,14 +25,25 @@ fn bytes(seed: u64, n: usize) -> Vec<u8> {
         .collect()
 }
 
-fn check_scan(query: &ScanQuery, blocks: &[Block], terms: &[Terms]) {
+fn check_scan(query: &ScanQuery, blocks: &Blocks) -> (usize, Vec<Candidate>) {
     let mut expected = Vec::new();
-    (scalar().scan)(query, blocks, terms, 7, &mut expected);
+    let passed = (scalar().scan)(query, blocks, &mut expected);
     for kernels in sets() {
         let mut found = Vec::new();
-        (kernels.scan)(query, blocks, terms, 7, &mut found);
+        assert_eq!((kernels.scan)(query, blocks, &mut found), passed, "{:?}", kernels.isa);
         assert_eq!(found, expected, "{:?}", kernels.isa);
     }
+    (passed, expected)
+}
+
+/// Blocks of codes and terms that are looked up by their number.
+fn blocks(count: usize, code: impl Fn(usize) -> u8, term: impl Fn(usize) -> u8) -> Blocks {
+    let half = |first: usize| {
+        let block = |b| std::array::from_fn(|j| Line(std::array::from_fn(|i| code(first + 256 * b + 64 * j + i))));
+        (0..count).map(block).collect()
+    };
+    let terms = |first: usize| (0..count).map(|b| Terms(std::array::from_fn(|i| term(first + 32 * b + i)))).collect();
+    Blocks { heads: half(0), head_terms: terms(0), tails: half(256 * count), terms: terms(32 * count) }
 }
 
 proptest! {
@@ -59,7 +70,9 @@ proptest! {
 
     #[test]
     fn projection_is_the_same_to_the_bit(x in prop::collection::vec(-1.0_f32..1.0, 1..70), seed in any::<u64>()) {
-        let matrix: Vec<f32> = bytes(seed, x.len() * SLAB).iter().map(|byte| f32::from(*byte) / 99.0 - 1.3).collect();
+        let values = bytes(seed, x.len() * SLAB);
+        let matrix: Vec<Columns> =
+            values.as_chunks::<SLAB>().0.iter().map(|row| Columns(row.map(|byte| f32::from(byte) / 99.0 - 1.3))).collect();
         let expected = (scalar().project)(&matrix, &x).map(f32::to_bits);
         for kernels in sets() {
             prop_assert_eq!((kernels.project)(&matrix, &x).map(f32::to_bits), expected, "{:?}", kernels.isa);
@@ -73,17 +86,17 @@ proptest! {
     }
 
     #[test]
-    fn scan_finds_the_same(seed in any::<u64>(), count in 0_usize..9, limit in -3_000_000_i32..9_000_000,
-                           residual in 0_i16..=i16::MAX, error in 0_i16..=i16::MAX) {
-        let codes = bytes(seed, count * 512);
-        let blocks: Vec<Block> = (0..count)
-            .map(|b| std::array::from_fn(|j| Line(codes[b * 512 + j * 64..][..64].try_into().expect("64 bytes"))))
-            .collect();
-        let raw = bytes(!seed, count * 32);
-        let terms: Vec<Terms> = raw.chunks_exact(32).map(|part| Terms(part.try_into().expect("32 bytes"))).collect();
+    fn scan_finds_the_same(seed in any::<u64>(), count in 0_usize..150,
+                           limits in prop::array::uniform2(-3_000_000_i32..9_000_000),
+                           residuals in prop::array::uniform2(0_i16..=i16::MAX),
+                           errors in prop::array::uniform2(0_i16..=i16::MAX)) {
+        let (codes, terms) = (bytes(seed, count * 512), bytes(!seed, count * 64));
+        let blocks = blocks(count, |at| codes[at], |at| terms[at]);
         let weights = bytes(seed.rotate_left(9), SLAB);
         let weights = std::array::from_fn(|d| (weights[d] as i8).max(-127));
-        check_scan(&ScanQuery { weights, residual, error, limit }, &blocks, &terms);
+        let [head, whole] =
+            [0, 1].map(|at| Cut { residual: residuals[at], error: errors[at], limit: limits[at] });
+        check_scan(&ScanQuery { weights, head, whole }, &blocks);
     }
 
     #[test]
@@ -101,15 +114,15 @@ proptest! {
 fn extremes_do_not_overflow() {
     for weight in [-127, 127] {
         for code in [0, 255] {
-            let query = ScanQuery { weights: [weight; SLAB], residual: i16::MAX, error: i16::MAX, limit: i32::MIN + 1 };
-            let blocks = [[Line([code; 64]); LINES]; 3];
-            let terms = [Terms([255; 2 * BLOCK]); 3];
-            check_scan(&query, &blocks, &terms);
-            let mut found = Vec::new();
-            (scalar().scan)(&query, &blocks, &terms, 0, &mut found);
-            assert_eq!(found.len(), 3 * BLOCK);
+            let cut = Cut { residual: i16::MAX, error: i16::MAX, limit: i32::MIN };
+            let query = ScanQuery { weights: [weight; SLAB], head: cut, whole: cut };
+            let (passed, found) = check_scan(&query, &blocks(67, |_| code, |_| 255));
+            assert_eq!((passed, found.len()), (67, 67 * BLOCK));
             let dot = i32::from(weight) * i32::from(code & 15) * SLAB as i32;
             assert_eq!(found[0].partial, (dot << FRACTION_BITS) + 255 * i32::from(i16::MAX));
+            let nothing = Cut { limit: i32::MAX, ..cut };
+            let (passed, found) = check_scan(&ScanQuery { head: nothing, ..query }, &blocks(67, |_| code, |_| 255));
+            assert_eq!((passed, found.len()), (0, 0));
             for kernels in sets() {
                 assert_eq!((kernels.code_dot)(&RowCodes([code; 32]), &[weight; SLAB]), dot);
             }
