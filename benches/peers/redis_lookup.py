@@ -118,7 +118,9 @@ def main() -> None:
     with RedisServer("search") as server:
         subjects: dict[str, Ours | Peer] = {
             "nearhit, search": Ours(server.url, namespace="s", engine="search"),
+            "nearhit, search flat": Ours(server.url, namespace="f", engine="search", algorithm="flat"),
             "nearhit, vector sets": Ours(server.url, namespace="v", engine="vectorset"),
+            "nearhit, vector sets bin": Ours(server.url, namespace="b", engine="vectorset", quantisation="bin"),
             "redisvl": Peer(server.url),
         }
         for name, subject in subjects.items():

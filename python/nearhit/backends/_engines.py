@@ -111,11 +111,13 @@ class VectorSetEngine(ExactEngine):
 
     def questions(self, scope: str, vector: bytes, dim: int, least: float) -> list[tuple[str, Command]]:
         """One script for each shard: nearest first, each with its values."""
-        score = (1 + least - _SLACK) / 2  # a vector set's score is (1 + cosine) / 2
+        # A vector set's score is (1 + cosine) / 2; that of single bits says little about the cosine.
+        score = 0.0 if self._shape.quantisation == "BIN" else (1 + least - _SLACK) / 2
         found = []
         for place in self._keys.places(scope):
             key = self._keys.vectors(place, dim)
-            arguments = (vector, CANDIDATES, self._shape.search, score, self._keys.prefix(place))
+            count = 2 * CANDIDATES if self._shape.quantisation == "BIN" else CANDIDATES
+            arguments = (vector, count, self._shape.search, score, self._keys.prefix(place))
             command = script_command(_scripts.FIND, [key], *arguments, *FIELDS, vector_field(dim))
             found.append((key, command))
         return found

@@ -16,6 +16,7 @@ from nearhit.backends import RedisBackend
 
 PROMPT = "How do I reset the password of my account?"
 NEARLY = "How do I reset the password of my account"
+WORDS = ("alpha", "bravo", "charlie", "delta", "echo", "foxtrot", "golf", "hotel", "india", "juliett", "kilo", "lima")
 OPPOSITE = "How do I not reset the password of my account?"
 
 
@@ -47,6 +48,21 @@ def test_exact_and_near_hits_come_from_another_replica(server, replica, protocol
     stats = reader.stats()
     assert (stats.near_hits, stats.exact_hits) == (1, 3)
     assert reader._backend.stats().exact_hits == 2
+
+
+@pytest.mark.parametrize("quantisation", ["f32", "q8", "bin"])
+def test_quantised_vectors_lose_no_near_hit(server, replica, quantisation):
+    writer = replica(server.url, quantisation=quantisation, cache={"policy": "static"})
+    prompts = [f"{word} {word} is the word that everybody looks for" for word in WORDS]
+    for prompt in prompts:
+        writer.store(prompt, prompt)
+    writer.flush()
+    reader = replica(server.url, quantisation=quantisation, cache={"policy": "static"})
+    for prompt in prompts:
+        asked = prompt.replace("everybody", "anybody")
+        expected, found = writer.lookup(asked), reader.lookup(asked)
+        assert (found and found.response) == (expected and expected.response)
+    assert reader._backend.stats().near_hits == len(WORDS)
 
 
 def test_a_remote_candidate_is_judged_like_a_local_one(server, replica):
