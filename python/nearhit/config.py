@@ -32,7 +32,7 @@ import re
 import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from nearhit._errors import CorruptFileError, OptionError, StorageError, UnknownOptionError
 
@@ -41,6 +41,8 @@ if TYPE_CHECKING:
     from os import PathLike
 
     from nearhit._types import Embedder
+
+C = TypeVar("C")
 
 FILE: Final = "nearhit.toml"
 """Name of the file that is looked for in the working folder."""
@@ -113,6 +115,17 @@ class Config:
     def make_tiers(self) -> list[Any]:
         """The tiers, in the order of the file."""
         return [_tier_class(tier["type"])(**_built(tier)) for tier in self.tiers]
+
+    def wrap(self, client: C, **options: Any) -> C:
+        """`nearhit.openai.wrap` with the options of the part [openai]; options given here win.
+
+        Args:
+            client: An `openai.OpenAI` or `openai.AsyncOpenAI`.
+            **options: `cache`, `router` and everything else that `wrap` takes.
+        """
+        from nearhit.openai import wrap  # noqa: PLC0415 - `import nearhit` stays quick
+
+        return wrap(client, **{**self.openai, **options})
 
 
 def load(path: str | PathLike[str] | None = None, *, environ: Mapping[str, str] | None = None) -> Config:

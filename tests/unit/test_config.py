@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import openai
 import pytest
 
 import nearhit
@@ -91,6 +92,17 @@ def test_every_option_of_the_classes_is_there():
     assert {"strategy", "deadline", "max_cost", "cost_weight", "head", "breaker_failures"} <= set(parts["router"])
     assert {"embedding_deadline", "defaults"} <= set(parts["openai"])
     assert {"base_url", "api_key", "timeouts", "price", "verify"} <= set(config._tier_options("openai"))
+
+
+def test_a_client_is_wrapped_as_configured():
+    write('[openai]\nembedding_deadline = 0.5\ndefaults = {tenant = "acme"}\n')
+    client = openai.OpenAI(api_key="sk-test", base_url="http://127.0.0.1:1/v1")
+    wrapped = config.load(environ={"NEARHIT_OPENAI_EMBEDDING_DEADLINE": "0.25"}).wrap(client, cache=Cache())
+    engine = wrapped._nearhit_state.engine
+    assert (engine.defaults, engine._deadline) == ({"tenant": "acme"}, 0.25)
+    write("[openai]\ndefaults = {tenent = 'acme'}\n")
+    with pytest.raises(nearhit.UnknownOptionError, match="did you mean tenant"):
+        config.load(environ={}).wrap(client)
 
 
 def test_none_is_a_word():
