@@ -266,8 +266,8 @@ class Trace:
 
 
 def _label(span: Span) -> str:
-    tier = span.attributes.get("tier")
-    return f"{span.name} {tier}" if tier else span.name
+    tier, why = span.attributes.get("tier"), span.attributes.get("why")
+    return " ".join([span.name, *([str(tier)] if tier else []), *([f"({why})"] if why else [])])
 
 
 def _seconds(value: float) -> str:

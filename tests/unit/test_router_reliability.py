@@ -197,6 +197,7 @@ async def test_a_slow_call_is_hedged_and_the_loser_cancelled_and_counted() -> No
     completion = await router.complete(EASY)
     assert completion.text == "other!"
     assert told(completion.trace) == [("slow", "chosen", "cancelled"), ("other", "hedge", "answered")]
+    assert "ttft other (hedge)" in completion.trace.waterfall()
     loser = completion.trace.attempts[0]
     assert loser.estimated
     assert loser.cost is not None

@@ -159,22 +159,24 @@ class Call:
         attempt.error = None if error is None else f"{type(error).__name__}: {error}"
         attempt.replica = self.replica
         self._account(outcome)
-        name = self.tier.name
+        stage = {"tier": self.tier.name}
+        if attempt.why != "chosen":
+            stage["why"] = attempt.why
         timings = getattr(self._stream, "timings", None)
         if timings is not None and timings.queue > 0:
             self._queue = timings.queue
-            trace.add("queue", attempt.start, timings.queue, tier=name)
+            trace.add("queue", attempt.start, timings.queue, **stage)
         if timings is not None and timings.connect is not None:
-            trace.add("connect", attempt.start + self._queue, timings.connect, tier=name)
+            trace.add("connect", attempt.start + self._queue, timings.connect, **stage)
         for tried in getattr(self._stream, "failed_replicas", ()):
             trace.add("replica", attempt.start + tried.start, tried.duration, tier=tried.replica, error=tried.error)
         if attempt.ttfb is not None:
-            trace.add("ttfb", attempt.start, attempt.ttfb, tier=name)
+            trace.add("ttfb", attempt.start, attempt.ttfb, **stage)
         if attempt.ttft is None:
-            trace.add(outcome, attempt.start, attempt.duration, tier=name)
+            trace.add(outcome, attempt.start, attempt.duration, **stage)
         else:
-            trace.add("ttft", attempt.start, attempt.ttft, tier=name)
-            trace.add("decode", attempt.start + attempt.ttft, attempt.duration - attempt.ttft, tier=name)
+            trace.add("ttft", attempt.start, attempt.ttft, **stage)
+            trace.add("decode", attempt.start + attempt.ttft, attempt.duration - attempt.ttft, **stage)
         self._report(outcome, error)
 
     def _account(self, outcome: str) -> None:
