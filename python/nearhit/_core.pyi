@@ -422,6 +422,8 @@ class CacheCore:
         *,
         threshold: float | None,
         policy: str,
+        delta: float,
+        exploration: float,
         max_entries: int | None,
         max_bytes: int | None,
         scope_bytes: int | None,
@@ -489,6 +491,10 @@ class CacheCore:
         """Stores an answer; returns its entry id. With `created`, `expires` None means never."""
     def feedback(self, hit: Hit, correct: bool) -> None:
         """Takes a judgement of a hit."""
+    def exploration(self, request: Request) -> Hit | None:
+        """What the verified policy tried for a request, as a near hit that was not served; handed out once."""
+    def learn(self, tried: Hit, correct: bool) -> None:
+        """Takes a judgement of what `exploration` handed out."""
     def judgements(self) -> list[tuple[str, str, bool, float, float]]:
         """What was said of near hits: query, candidate, whether it was right, similarity, when."""
     def demote(self, entry_id: str) -> bool:
@@ -599,11 +605,11 @@ class VerifiedPolicy:
 
     Args:
         delta: Greatest share of wrong hits among all requests.
-        residual: Share of what would be served that is explored all the same, so that drift is seen.
+        exploration: Share of what would be served that is explored all the same, so that drift is seen.
         seed: Of that choice.
 
     Raises:
-        OptionError: `delta` or `residual` is out of range.
+        OptionError: `delta` or `exploration` is out of range.
 
     Example:
         >>> policy = VerifiedPolicy(0.02)
@@ -613,7 +619,7 @@ class VerifiedPolicy:
         >>> policy.learn(1, 0.5, right=True)
     """
 
-    def __new__(cls, delta: float = 0.02, *, residual: float = 0.02, seed: int = 0) -> VerifiedPolicy: ...
+    def __new__(cls, delta: float = 0.02, *, exploration: float = 0.02, seed: int = 0) -> VerifiedPolicy: ...
     def pass_(self) -> None:
         """Counts a request without a candidate; it leaves its share of the budget to others."""
 

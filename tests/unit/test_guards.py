@@ -86,7 +86,7 @@ def test_damaged_and_missing_files_are_refused(tmp_path):
 def test_verified_policy_serves_the_sure_and_learns():
     with pytest.raises(OptionError, match="delta"):
         VerifiedPolicy(0.0)
-    policy = VerifiedPolicy(0.05, residual=0.0)
+    policy = VerifiedPolicy(0.05, exploration=0.0)
     for step in range(2000):
         policy.decide(step, (step % 100) / 100)
     assert policy.decide(1, 0.995)[0]

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from nearhit._core import Hit, Request
 from nearhit.cache._async import AsyncCache
+from nearhit.cache._judge import TierJudge, Trial
 from nearhit.cache._records import Candidate, Explanation, Judgement, Latency, Lookup, ScopeStats, Stats
 from nearhit.cache._sync import Cache
 
@@ -27,4 +28,6 @@ __all__ = [
     "Request",
     "ScopeStats",
     "Stats",
+    "TierJudge",
+    "Trial",
 ]

@@ -18,6 +18,7 @@ from nearhit._config import parse_bytes, parse_count, parse_seconds, refuse_unkn
 from nearhit._core import CacheCore, Hit, Request
 from nearhit._errors import OptionError, StorageWarning
 from nearhit._types import Embedder
+from nearhit.cache._judge import Judging
 from nearhit.cache._lifecycle import keep_until_exit
 from nearhit.cache._records import Candidate, Explanation, Judgement, Lookup, Stats
 
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from nearhit.backends._log import Kind
     from nearhit.backends._mail import Errand
     from nearhit.backends.redis import RedisBackend
+    from nearhit.cache._judge import JudgeOption
     from nearhit.cache.portable import Record
 
 Policy: TypeAlias = Literal["static", "guarded", "verified"]
@@ -47,6 +49,10 @@ class CacheBase:
         *,
         threshold: float | None = 0.9,
         policy: Policy = "guarded",
+        delta: float = 0.02,
+        exploration: float = 0.02,
+        judge: JudgeOption | None = None,
+        judge_budget: int | None = None,
         max_entries: int | None = None,
         max_bytes: int | str | None = "1GiB",
         scope_bytes: int | str | None = None,
@@ -75,6 +81,8 @@ class CacheBase:
         self._core = CacheCore(
             threshold=threshold,
             policy=policy,
+            delta=_share("delta", delta),
+            exploration=_share("exploration", exploration),
             max_entries=parse_count("max_entries", max_entries),
             max_bytes=parse_bytes("max_bytes", max_bytes),
             scope_bytes=parse_bytes("scope_bytes", scope_bytes),
@@ -88,7 +96,9 @@ class CacheBase:
             keep_until_exit(self._core)
             _report(path, self._core.opened)
         self._backend = None if backend is None else _bound(backend, self._core, embedder, parse_seconds("ttl", ttl))
-        self._blocks = self._waits_for_disk or backend is not None
+        self._judging = _judging(policy, self._core, embedder, judge, judge_budget)
+        slow = self._judging is not None and self._judging.waits
+        self._blocks = self._waits_for_disk or backend is not None or slow
         self._find = self._core.find  # one attribute look-up less on the way of every hit
 
     @classmethod
@@ -223,6 +233,8 @@ class CacheBase:
         if vector is None and not truncated and request.text is not None and self._embedder is not None:
             ((vector, truncated, _, _),) = yield [request.text]
         kept = None if truncated else vector
+        if self._judging is not None:
+            self._judging.answered(request, response)
         backend = self._backend
         if backend is None:
             return self._core.store(request, response, vector=kept, **options)
@@ -276,11 +288,15 @@ class CacheBase:
             self._everywhere("id" if hit.kind == "exact" else "demote", hit.entry_id, 0)
 
     def _flush(self) -> None:
+        if self._judging is not None:
+            self._judging.flush()
         self._core.flush()
         if self._backend is not None:
             self._backend.flush()
 
     def _close(self) -> None:
+        if self._judging is not None:
+            self._judging.close()
         self._core.close()
         if self._backend is not None:
             self._backend.close()
@@ -292,7 +308,11 @@ class CacheBase:
         ]
 
     def _stats(self) -> Stats:
-        figures = {"uptime": monotonic() - self._made, "storage_failure": self._core.storage_failure}
+        figures = {
+            "uptime": monotonic() - self._made,
+            "storage_failure": self._core.storage_failure,
+            "unjudged": 0 if self._judging is None else self._judging.unjudged,
+        }
         return Stats.of({**self._core.stats(), **figures})
 
     def _reembed(self, progress: Callable[[int, int], None] | None) -> Plan[int]:
@@ -332,6 +352,23 @@ class CacheBase:
             if progress is not None:
                 progress(count)
         return count
+
+
+def _share(name: str, value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise OptionError(f"option {name}={value!r} is not valid: expected a share between 0 and 1, such as 0.02")
+    return float(value)
+
+
+def _judging(
+    policy: Policy, core: CacheCore, embedder: Embedder | None, judge: JudgeOption | None, budget: int | None
+) -> Judging | None:
+    """What judges the trials of the verified policy; nothing under another one."""
+    if policy == "verified":
+        return Judging(core, embedder, judge or "exact", budget)
+    if judge is not None or budget is not None:
+        raise OptionError(f'options judge and judge_budget need policy="verified", got policy={policy!r}')
+    return None
 
 
 def _bound(backend: RedisBackend | str, core: CacheCore, embedder: Embedder | None, ttl: float | None) -> RedisBackend:

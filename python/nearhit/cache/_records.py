@@ -120,13 +120,23 @@ class Judgement:
 
 @dataclass(frozen=True, slots=True)
 class ScopeStats:
-    """What one caller's scope holds, and its hits since it last was empty."""
+    """What one caller's scope holds, and its hits since it last was empty.
+
+    Attributes:
+        scope: The scope as it was given; None for the shared one.
+        entries: Entries held.
+        bytes: Bytes held, vectors not counted.
+        exact_hits: Hits by an equal request.
+        near_hits: Hits by a request that means the same.
+        risk_limit: Greatest risk that the verified policy serves it at present; None before it was asked.
+    """
 
     scope: Any
     entries: int
     bytes: int
     exact_hits: int
     near_hits: int
+    risk_limit: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,6 +174,9 @@ class Stats:
         invalidated: Entries removed on demand.
         judged_correct: Hits that `feedback` called right.
         judged_wrong: Hits that `feedback` called wrong.
+        explored: Near lookups whose best candidate was tried on the model under the verified policy, not served.
+        labels: Judged answers that the verified policy has learned from.
+        unjudged: Trials whose answers could not be compared: no budget, a judge that failed or could not tell.
         entries: Entries held.
         bytes: Bytes held, everything counted.
         bytes_entries: Of these, entries: texts, answers, labels and their places in the maps.
@@ -190,6 +203,9 @@ class Stats:
     invalidated: int
     judged_correct: int
     judged_wrong: int
+    explored: int
+    labels: int
+    unjudged: int
     entries: int
     bytes: int
     bytes_entries: int

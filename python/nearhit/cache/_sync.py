@@ -25,8 +25,16 @@ class Cache(MemoizeMixin, CacheBase):
     Args:
         embedder: Turns prompts into vectors; without one only equal requests hit, unless `vector=` is given.
         threshold: Least cosine similarity of a near hit; None for the policy's own, 0.9 for "static" and 0.8 for
-            "guarded", where every candidate is judged. A lookup may ask for more, never for less.
-        policy: "static" (the threshold alone) or "guarded" (and lexical guards and pair verifier).
+            the others, where every candidate is judged. A lookup may ask for more, never for less.
+        policy: "static" (the threshold alone), "guarded" (and lexical guards and pair verifier) or "verified": what
+            the guards let pass is served as long as the wrong hits expected of it stay within `delta`. What is not
+            served is learned from: the judge compares the model's answer with the one that was kept.
+        delta: Greatest share of a caller's near lookups that may end in a wrong hit under "verified".
+        exploration: Share of what "verified" would serve that is asked anew, so that a change of the traffic is seen.
+        judge: How "verified" compares answers: "exact" (the default; fit for short answers), "embedding" (cosine of the
+            answers at least 0.95), or a function of a `nearhit.cache.Trial` that returns a bool, or None for "cannot
+            tell", such as `nearhit.cache.TierJudge(tier)`. All but "exact" run in a thread of their own.
+        judge_budget: Most answers judged a minute; None for no bound.
         max_entries: Most entries held; None for no bound.
         max_bytes: Most bytes held, everything counted: a number or a size like "512MiB"; None for no bound.
         scope_bytes: Most bytes of one caller's scope, so that no tenant can flush the others.

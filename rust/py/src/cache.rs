@@ -6,8 +6,8 @@ use crate::fork::detached;
 use crate::vectors;
 use nearhit_core::Error;
 use nearhit_core::cache::{
-    Cache, Caller, Candidate, Clock, Entry, Form, Hit, Judgement, Kind, Meta, NEVER, NearQuery, NewEntry, Opened,
-    Options, Payload, Policy, Space, Stats, to_json,
+    Bound as ErrorBound, Cache, Caller, Candidate, Clock, Entry, Exploration, Form, Hit, Judgement, Kind, Meta, NEVER,
+    NearQuery, NewEntry, Opened, Options, Payload, Policy, Space, Stats, to_json,
 };
 use nearhit_core::persist::Durability;
 use nearhit_core::text::canonical::{Fingerprint, Request, ScopeId};
@@ -105,6 +105,12 @@ impl PyRequest {
             caller: entry.caller(),
             label: entry.tenant().map(Into::into),
         }
+    }
+
+    fn asks<'q>(&self, text: &'q str, vector: &'q [f32], threshold: Option<f64>) -> PyResult<NearQuery<'q>> {
+        let threshold = optional_threshold(threshold)?;
+        let (request, caller, scope) = (self.fingerprint, self.caller, self.scope);
+        Ok(NearQuery { request, caller, scope, text, vector, threshold })
     }
 
     fn caller(&self) -> Caller<'_> {
@@ -230,12 +236,14 @@ pub(crate) struct PyCache {
 #[pymethods]
 impl PyCache {
     #[new]
-    #[pyo3(signature = (*, threshold, policy, max_entries, max_bytes, scope_bytes, ttl, embedder, path, durability, read_only))]
+    #[pyo3(signature = (*, threshold, policy, delta, exploration, max_entries, max_bytes, scope_bytes, ttl, embedder, path, durability, read_only))]
     #[expect(clippy::too_many_arguments, reason = "keyword arguments of the Python class")]
     fn new(
         py: Python<'_>,
         threshold: Option<f64>,
         policy: &str,
+        delta: f64,
+        exploration: f64,
         max_entries: Option<usize>,
         max_bytes: Option<usize>,
         scope_bytes: Option<usize>,
@@ -250,6 +258,7 @@ impl PyCache {
             threshold: threshold.map_or(Ok(policy.threshold()), as_threshold)?,
             space: embedder.map(|(id, dim)| Space::of(&id, dim)),
             policy,
+            bound: ErrorBound { delta, exploration },
             max_entries,
             max_bytes,
             scope_bytes,
@@ -333,8 +342,7 @@ impl PyCache {
         let request = request.get();
         let Some(text) = request.text.as_deref() else { return Ok(PyNear::default()) };
         let vector = vectors::one(vector)?;
-        let query =
-            NearQuery { scope: request.scope, text, vector: &vector, threshold: optional_threshold(threshold)? };
+        let query = request.asks(text, &vector, threshold)?;
         let found = detached(py, || self.core.lookup_near(&query)).map_err(CoreError)?;
         Ok(PyNear {
             hit: found.hit.map(|hit| Py::new(py, PyHit::from(hit))).transpose()?,
@@ -356,8 +364,7 @@ impl PyCache {
         let request = request.get();
         let Some(text) = request.text.as_deref() else { return Ok(Vec::new()) };
         let vector = vectors::one(vector)?;
-        let query =
-            NearQuery { scope: request.scope, text, vector: &vector, threshold: optional_threshold(threshold)? };
+        let query = request.asks(text, &vector, threshold)?;
         let found = detached(py, || self.core.candidates(&query, k)).map_err(CoreError)?;
         found.iter().map(|candidate| describe(py, candidate)).collect()
     }
@@ -395,8 +402,7 @@ impl PyCache {
         let request = request.get();
         let vector = vectors::one(vector)?;
         let asked = request.text.as_deref().unwrap_or_default();
-        let query =
-            NearQuery { scope: request.scope, text: asked, vector: &vector, threshold: optional_threshold(threshold)? };
+        let query = request.asks(asked, &vector, threshold)?;
         Ok(detached(py, || self.core.consider(&query, text, similarity)).map_err(CoreError)?)
     }
 
@@ -481,6 +487,26 @@ impl PyCache {
         let (kind, similarity, confidence) = (*kind, *similarity, *confidence);
         let hit = Hit { entry: Arc::clone(entry), kind, similarity, confidence, query: query.clone() };
         Ok(detached(py, || self.core.feedback(&hit, correct)).map_err(CoreError)?)
+    }
+
+    /// What the verified policy tried for a request, as a near hit that was not served; handed out once.
+    fn exploration(&self, request: &Bound<'_, PyRequest>) -> Option<PyHit> {
+        let request = request.get();
+        let Exploration { entry, similarity, confidence } = self.core.exploration(request.fingerprint)?;
+        let query = request.text.as_deref().map(Into::into);
+        Some(PyHit { entry, kind: Kind::Near, similarity, confidence: Some(confidence), query })
+    }
+
+    /// Takes a judgement of what `exploration` handed out.
+    fn learn(&self, py: Python<'_>, tried: &Bound<'_, PyHit>, correct: bool) -> PyResult<()> {
+        let PyHit { entry, similarity, confidence, query, .. } = tried.get();
+        let exploration = Exploration {
+            entry: Arc::clone(entry),
+            similarity: *similarity,
+            confidence: confidence.unwrap_or_default(),
+        };
+        let query = query.as_deref().unwrap_or_default();
+        Ok(detached(py, || self.core.learn(query, exploration, correct)).map_err(CoreError)?)
     }
 
     /// What was said of near hits, oldest first: query, candidate, whether it was right, similarity, when.
@@ -694,6 +720,8 @@ fn describe_stats<'py>(py: Python<'py>, stats: &Stats) -> PyResult<Bound<'py, Py
         ("invalidated", stats.invalidated),
         ("judged_correct", stats.judged_correct),
         ("judged_wrong", stats.judged_wrong),
+        ("explored", stats.explored),
+        ("labels", stats.labels),
         ("entries", stats.entries as u64),
         ("bytes", stats.bytes.total() as u64),
         ("bytes_entries", stats.bytes.entries as u64),
@@ -712,6 +740,7 @@ fn describe_stats<'py>(py: Python<'py>, stats: &Stats) -> PyResult<Bound<'py, Py
             scope.set_item("bytes", tenant.bytes)?;
             scope.set_item("exact_hits", tenant.exact_hits)?;
             scope.set_item("near_hits", tenant.near_hits)?;
+            scope.set_item("risk_limit", tenant.risk_limit)?;
             Ok(scope)
         })
         .collect::<PyResult<Vec<_>>>()?;

@@ -147,9 +147,9 @@ impl VerifiedPolicy {
 #[pymethods]
 impl VerifiedPolicy {
     #[new]
-    #[pyo3(signature = (delta = 0.02, *, residual = 0.02, seed = 0))]
-    fn new(delta: f64, residual: f64, seed: u64) -> PyResult<Self> {
-        let policy = Verified::new(delta, residual, seed).map_err(CoreError)?;
+    #[pyo3(signature = (delta = 0.02, *, exploration = 0.02, seed = 0))]
+    fn new(delta: f64, exploration: f64, seed: u64) -> PyResult<Self> {
+        let policy = Verified::new(delta, exploration, seed).map_err(CoreError)?;
         Ok(Self(Mutex::new((policy, HashMap::new()))))
     }
 

@@ -246,7 +246,6 @@ def test_failing_embedder_is_an_embedding_error() -> None:
     "options",
     [
         {"embedder": object()},
-        {"policy": "verified"},
         {"policy": "unknown"},
         {"max_entries": 0},
         {"max_entries": 1.5},

@@ -132,6 +132,7 @@ impl Cache {
         opened.damaged += loaded.damaged;
         (opened.broken, opened.set_aside) = (loaded.broken, loaded.set_aside);
         cache.unwrite_missing(numbers);
+        cache.relearn();
         Ok((cache, opened))
     }
 

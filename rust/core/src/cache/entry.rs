@@ -7,8 +7,9 @@ use super::partition::Partition;
 use super::payload::Payload;
 use super::tenant::Tenant;
 use crate::text::canonical::{Fingerprint, ScopeId};
-use std::sync::Arc;
+use crate::verify::verified::Offset;
 use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Most second chances an entry can have saved up (two bits in S3-FIFO).
 pub(super) const MAX_CREDIT: u8 = 3;
@@ -63,6 +64,8 @@ pub struct Entry {
     pub(super) credit: AtomicU8,
     hits: AtomicU32,
     last_hit: AtomicU64,
+    /// What judged answers have shown of it, under the verified policy.
+    shown: Mutex<Offset>,
 }
 
 impl Entry {
@@ -96,6 +99,7 @@ impl Entry {
             credit: AtomicU8::new(0),
             hits: AtomicU32::new(0),
             last_hit: AtomicU64::new(0),
+            shown: Mutex::default(),
         }
     }
 
@@ -173,6 +177,11 @@ impl Entry {
     /// When it was last hit, if ever.
     pub fn last_hit(&self) -> Option<Millis> {
         Some(self.last_hit.load(Ordering::Relaxed)).filter(|at| *at != 0)
+    }
+
+    /// What judged answers have shown of it. Held by nobody but the verified policy, for one step of its arithmetic.
+    pub(super) fn shown(&self) -> MutexGuard<'_, Offset> {
+        self.shown.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether the entry's time is over. A hit never extends it.

@@ -3,6 +3,7 @@
 use super::clock::NEVER;
 use super::counters::{Event, sampled};
 use super::entry::Entry;
+use super::learning::{Learning, Trial};
 use super::options::threshold;
 use super::partition::PartitionKey;
 use super::{Cache, NearKey, Policy};
@@ -10,6 +11,7 @@ use crate::Result;
 use crate::index::Neighbour;
 use crate::text::canonical::{Fingerprint, ScopeId};
 use crate::verify;
+use crate::verify::verified::{Choice, Offset};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -44,6 +46,10 @@ pub struct Hit {
 /// A question to the near tier.
 #[derive(Debug, Clone, Copy)]
 pub struct NearQuery<'a> {
+    /// The request, under which the verified policy remembers what it tried.
+    pub request: Fingerprint,
+    /// Whose request it is.
+    pub caller: ScopeId,
     /// What must match exactly.
     pub scope: ScopeId,
     /// The text, for the guards.
@@ -65,6 +71,17 @@ pub struct Candidate {
     pub confidence: f32,
     /// Why it may not answer; empty if it may.
     pub reasons: Vec<String>,
+}
+
+/// A candidate that the verified policy did not serve, to be learned from once the model has answered.
+#[derive(Debug, Clone)]
+pub struct Exploration {
+    /// The entry.
+    pub entry: Arc<Entry>,
+    /// Cosine of the two prompts.
+    pub similarity: f32,
+    /// Probability that the entry's answer fits, by the verifier.
+    pub confidence: f32,
 }
 
 /// What a near lookup found, and where its time went.
@@ -111,18 +128,16 @@ impl Cache {
         let searched = Instant::now();
         let mut near = Near { search: searched - started, ..Near::default() };
         let text = verify::Query::new(query.text, query.vector);
-        for neighbour in neighbours {
-            let Some(candidate) = self.candidate(&text, partition, neighbour, least) else { continue };
-            if candidate.reasons.is_empty() {
-                candidate.entry.touch(self.options.clock.now());
-                candidate.entry.tenant.count_hit(Kind::Near);
-                let confidence = (self.options.policy != Policy::Static).then_some(candidate.confidence);
-                let similarity = candidate.similarity;
-                let query = Some(query.text.into());
-                near.hit = Some(Hit { entry: candidate.entry, kind: Kind::Near, similarity, confidence, query });
-                break;
-            }
-            near.near_miss.get_or_insert(candidate);
+        let candidates = neighbours.into_iter().filter_map(|found| self.candidate(&text, partition, found, least));
+        let served = match &self.learning {
+            None => first_unrefused(candidates, &mut near.near_miss),
+            Some(learning) => self.surest(learning, query, candidates, &mut near.near_miss),
+        };
+        if let Some(Candidate { entry, similarity, confidence, .. }) = served {
+            entry.touch(self.options.clock.now());
+            entry.tenant.count_hit(Kind::Near);
+            let confidence = (self.options.policy != Policy::Static).then_some(confidence);
+            near.hit = Some(Hit { entry, kind: Kind::Near, similarity, confidence, query: Some(query.text.into()) });
         }
         near.judge = searched.elapsed();
         self.latency.near.add(near.search + near.judge);
@@ -139,14 +154,29 @@ impl Cache {
         let least = self.effective_threshold(query.threshold)?;
         let (partition, neighbours) = self.neighbours(query, -1.0, k)?;
         let text = verify::Query::new(query.text, query.vector);
-        Ok(neighbours.into_iter().filter_map(|found| self.candidate(&text, partition, found, least)).collect())
+        let mut found: Vec<Candidate> =
+            neighbours.into_iter().filter_map(|found| self.candidate(&text, partition, found, least)).collect();
+        for candidate in &mut found {
+            let shown = *candidate.entry.shown();
+            candidate.reasons.extend(self.foresee(query.caller, candidate.confidence, &shown));
+        }
+        Ok(found)
     }
 
     /// What the policy thinks of a candidate that is held elsewhere: its confidence, and the reasons against it.
     pub fn consider(&self, query: &NearQuery<'_>, text: &str, similarity: f32) -> Result<(f32, Vec<String>)> {
         let least = self.effective_threshold(query.threshold)?;
         let asked = verify::Query::new(query.text, query.vector);
-        Ok(self.judge_text(&asked, text, similarity, least))
+        let (confidence, mut reasons) = self.judge_text(&asked, text, similarity, least);
+        reasons.extend(self.foresee(query.caller, confidence, &Offset::default()));
+        Ok((confidence, reasons))
+    }
+
+    /// What the verified policy tried for a request, if it did and the entry is still there. It is handed out once.
+    pub fn exploration(&self, request: Fingerprint) -> Option<Exploration> {
+        let trial = self.learning.as_ref()?.take(request)?;
+        let entry = self.peek(trial.entry).filter(|entry| entry.sequence == trial.sequence)?;
+        Some(Exploration { entry, similarity: trial.similarity, confidence: trial.confidence })
     }
 
     /// Serves an entry that was found elsewhere and has been stored here: the hit, counted as one.
@@ -191,11 +221,51 @@ impl Cache {
         Some(Candidate { entry, similarity: found.similarity, confidence, reasons })
     }
 
+    /// Under the verified policy, the candidate with the best chance, if its risk is within the caller's budget. One
+    /// that is not is what the policy would like to learn about.
+    fn surest(
+        &self,
+        learning: &Learning,
+        query: &NearQuery<'_>,
+        candidates: impl Iterator<Item = Candidate>,
+        near_miss: &mut Option<Candidate>,
+    ) -> Option<Candidate> {
+        let now = self.options.clock.now();
+        let (fit, refused): (Vec<_>, Vec<_>) = candidates.partition(|candidate| candidate.reasons.is_empty());
+        let Some(mut best) = fit.into_iter().max_by(|a, b| a.confidence.total_cmp(&b.confidence)) else {
+            *near_miss = refused.into_iter().next();
+            learning.pass(query.caller, now);
+            return None;
+        };
+        let (entry, shown) = (&best.entry, *best.entry.shown());
+        let (similarity, confidence) = (best.similarity, best.confidence);
+        let trial = Trial { entry: entry.fingerprint, sequence: entry.sequence, similarity, confidence };
+        let choice = learning.choose(query.request, query.caller, trial, &shown, now);
+        if choice.serve {
+            return Some(best);
+        }
+        best.reasons.push(explores(choice));
+        *near_miss = Some(best);
+        None
+    }
+
+    /// Why the verified policy would not serve a candidate, if it would not.
+    fn foresee(&self, caller: ScopeId, confidence: f32, shown: &Offset) -> Option<String> {
+        let choice = self.learning.as_ref()?.foresee(caller, confidence, shown);
+        (!choice.serve).then(|| explores(choice))
+    }
+
     fn judge(&self, query: &verify::Query<'_>, entry: &Entry, similarity: f32, least: f32) -> (f32, Vec<String>) {
         self.judge_text(query, entry.text().unwrap_or_default(), similarity, least)
     }
 
-    fn judge_text(&self, query: &verify::Query<'_>, text: &str, similarity: f32, least: f32) -> (f32, Vec<String>) {
+    pub(super) fn judge_text(
+        &self,
+        query: &verify::Query<'_>,
+        text: &str,
+        similarity: f32,
+        least: f32,
+    ) -> (f32, Vec<String>) {
         // The index keeps its vectors to itself; the verifier goes by the texts and the similarity.
         let candidate = verify::Candidate { text, vector: &[], similarity };
         let decision = self.judge.judge(query, candidate);
@@ -211,4 +281,28 @@ impl Cache {
         entry.generation == self.generation.load(Ordering::Acquire)
             && (entry.expires == NEVER || !entry.expired(self.options.clock.now()))
     }
+}
+
+/// The first candidate that nothing speaks against; the first one refused before it is noted.
+fn first_unrefused(
+    candidates: impl Iterator<Item = Candidate>,
+    near_miss: &mut Option<Candidate>,
+) -> Option<Candidate> {
+    for candidate in candidates {
+        if candidate.reasons.is_empty() {
+            return Some(candidate);
+        }
+        near_miss.get_or_insert(candidate);
+    }
+    None
+}
+
+fn explores(choice: Choice) -> String {
+    let Choice { risk, limit, .. } = choice;
+    if risk <= limit {
+        return format!(
+            "verified: risk {risk:.4} is within {limit:.4}, but a small share is asked anew to keep learning"
+        );
+    }
+    format!("verified: risk {risk:.4} is above {limit:.4}, so the model is asked and its answer learned from")
 }

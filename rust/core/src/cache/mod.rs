@@ -26,6 +26,7 @@ mod ghost;
 mod json;
 mod judged;
 mod latency;
+mod learning;
 mod ledger;
 mod lookup;
 #[cfg(not(all(test, feature = "model")))]
@@ -56,7 +57,8 @@ pub use entry::{Entry, Meta};
 pub use json::to_json;
 pub use judged::Judgement;
 pub use latency::Quantiles;
-pub use lookup::{Candidate, Hit, Kind, Near, NearQuery};
+pub use learning::Bound;
+pub use lookup::{Candidate, Exploration, Hit, Kind, Near, NearQuery};
 pub use options::Options;
 pub use payload::{Form, Payload};
 pub use space::Space;
@@ -70,6 +72,7 @@ use crate::text::canonical::Fingerprint;
 use crate::verify::Judge;
 use counters::Counters;
 use latency::Histogram;
+use learning::Learning;
 use ledger::Ledger;
 use map::{Map, Maps};
 use partition::{Partition, PartitionKey};
@@ -98,6 +101,8 @@ pub struct Cache {
     options: Options,
     /// Decides about candidates that are near enough.
     judge: Judge,
+    /// What the verified policy has learned; `None` under another one.
+    learning: Option<Learning>,
     entries: Map<Fingerprint, Arc<Entry>>,
     vectors: Map<NearKey, Arc<Entry>>,
     partitions: Map<PartitionKey, Arc<Partition>>,
@@ -120,9 +125,11 @@ impl Cache {
         let space = options.space.map_or_else(OnceLock::new, OnceLock::from);
         let maps = Maps::new();
         let judge = Judge::new(options.policy);
+        let learning = (options.policy == Policy::Verified).then(|| Learning::new(options.bound)).transpose()?;
         Ok(Self {
             options,
             judge,
+            learning,
             entries: maps.map(),
             vectors: maps.map(),
             partitions: maps.map(),

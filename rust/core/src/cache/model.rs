@@ -61,7 +61,14 @@ fn exact(cache: &Cache, key: u32) -> Option<u32> {
 
 fn near(cache: &Cache, towards: u32) -> Option<u32> {
     let vector = direction(towards);
-    let query = NearQuery { scope: ScopeId::default(), text: "anything", vector: &vector, threshold: None };
+    let query = NearQuery {
+        request: Fingerprint([0; 16]),
+        caller: ScopeId::default(),
+        scope: ScopeId::default(),
+        text: "anything",
+        vector: &vector,
+        threshold: None,
+    };
     let hit = cache.lookup_near(&query).unwrap().hit?;
     assert_eq!(hit.kind, Kind::Near);
     Some(std::str::from_utf8(&hit.entry.payload().data()).unwrap().parse().unwrap())

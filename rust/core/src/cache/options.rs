@@ -1,6 +1,7 @@
 //! What a cache is told when it is made.
 
 use super::clock::Clock;
+use super::learning::Bound;
 use super::space::Space;
 use crate::verify::Policy;
 use crate::{Error, Result};
@@ -15,6 +16,8 @@ pub struct Options {
     pub space: Option<Space>,
     /// How candidates are judged.
     pub policy: Policy,
+    /// How the verified policy bounds wrong hits; others do not look at it.
+    pub bound: Bound,
     /// Most entries held.
     pub max_entries: Option<usize>,
     /// Most bytes held, everything counted.
@@ -33,6 +36,7 @@ impl Default for Options {
             threshold: Policy::default().threshold(),
             space: None,
             policy: Policy::default(),
+            bound: Bound::default(),
             max_entries: None,
             max_bytes: Some(1 << 30),
             scope_bytes: None,
@@ -45,14 +49,6 @@ impl Default for Options {
 impl Options {
     pub(super) fn check(&self) -> Result<()> {
         threshold(self.threshold)?;
-        if self.policy == Policy::Verified {
-            // Its labels need a judge beside the cache; `nearhit eval stream` replays it with labels of its own.
-            return Err(Error::InvalidOption {
-                name: "policy",
-                value: self.policy.name().into(),
-                expected: "\"static\" or \"guarded\" in a cache of this version".into(),
-            });
-        }
         for (name, bound) in
             [("max_entries", self.max_entries), ("max_bytes", self.max_bytes), ("scope_bytes", self.scope_bytes)]
         {

@@ -4,6 +4,7 @@ use super::Cache;
 use super::counters::Event;
 use super::entry::Entry;
 use super::latency::Quantiles;
+use super::learning::Learning;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -26,7 +27,7 @@ impl Bytes {
 }
 
 /// Figures of one caller's scope.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct TenantStats {
     /// The scope as it was given (JSON); `None` for the shared one.
     pub label: Option<String>,
@@ -38,6 +39,8 @@ pub struct TenantStats {
     pub exact_hits: u64,
     /// Near hits since the scope last was empty.
     pub near_hits: u64,
+    /// Greatest risk that the verified policy serves it at present; `None` before it was asked.
+    pub risk_limit: Option<f64>,
 }
 
 /// Figures of a cache since it was made.
@@ -58,6 +61,10 @@ pub struct Stats {
     pub invalidated: u64,
     pub judged_correct: u64,
     pub judged_wrong: u64,
+    /// Near lookups whose best candidate was tried on the model instead of served, under the verified policy.
+    pub explored: u64,
+    /// Judged answers that the verified policy has learned from.
+    pub labels: u64,
     /// Entries held.
     pub entries: usize,
     /// Bytes held, by part.
@@ -82,8 +89,10 @@ impl Cache {
         let bytes = Bytes {
             entries: ledger.bytes() - bookkeeping,
             vectors: self.index_bytes.load(Ordering::Relaxed),
-            bookkeeping,
+            bookkeeping: bookkeeping + self.learned_bytes(),
         };
+        let (explored, labels) = self.learning.as_ref().map_or((0, 0), Learning::counts);
+        let limit = |caller| self.learning.as_ref().and_then(|learning| learning.limit(caller));
         let tenants = ledger
             .tenants()
             .map(|tenant| TenantStats {
@@ -92,6 +101,7 @@ impl Cache {
                 bytes: tenant.bytes(),
                 exact_hits: tenant.hits().0,
                 near_hits: tenant.hits().1,
+                risk_limit: limit(tenant.id),
             })
             .collect();
         Stats {
@@ -108,6 +118,8 @@ impl Cache {
             invalidated: get(Event::Invalidated),
             judged_correct: get(Event::JudgedCorrect),
             judged_wrong: get(Event::JudgedWrong),
+            explored,
+            labels,
             entries: ledger.len(),
             bytes,
             exact_latency: self.latency.exact.quantiles(),

@@ -6,8 +6,9 @@ use super::counters::Event;
 use super::durable::Origin;
 use super::entry::{Entry, Meta, VectorAt};
 use super::judged::Judgement;
+use super::learning::Learning;
 use super::ledger::Ledger;
-use super::lookup::{Hit, Kind};
+use super::lookup::{Exploration, Hit, Kind};
 use super::partition::{Partition, PartitionKey};
 use super::payload::Payload;
 use super::slab::NIL;
@@ -15,7 +16,9 @@ use super::sync::MutexGuard;
 use super::tenant::Tenant;
 use super::{Cache, NearKey, Space};
 use crate::text::canonical::{Fingerprint, Request, ScopeId};
+use crate::verify::{self, verified::Offset};
 use crate::{Error, Result};
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -219,6 +222,7 @@ impl Cache {
     pub fn feedback(&self, hit: &Hit, correct: bool) -> Result<()> {
         self.counters.add(if correct { Event::JudgedCorrect } else { Event::JudgedWrong }, 1);
         self.remember(hit, correct);
+        self.learn_from(&hit.entry, hit.confidence.filter(|_| hit.kind == Kind::Near), correct);
         let (id, sequence) = (hit.entry.id(), hit.entry.sequence());
         match hit.kind {
             _ if correct => self.settle()?,
@@ -226,6 +230,47 @@ impl Cache {
             Kind::Near => drop(self.demote(id, sequence)?),
         }
         Ok(())
+    }
+
+    /// Takes a judgement of a candidate that was not served: whether its answer would have been right for `query`.
+    pub fn learn(&self, query: &str, tried: Exploration, correct: bool) -> Result<()> {
+        let Exploration { entry, similarity, confidence } = tried;
+        self.learn_from(&entry, Some(confidence), correct);
+        let query = Some(query.into());
+        self.remember(&Hit { entry, kind: Kind::Near, similarity, confidence: Some(confidence), query }, correct);
+        self.settle()
+    }
+
+    fn learn_from(&self, entry: &Entry, confidence: Option<f32>, correct: bool) {
+        let (Some(learning), Some(confidence)) = (&self.learning, confidence) else { return };
+        learning.learn(entry.caller(), confidence, &mut entry.shown(), correct, self.options.clock.now());
+    }
+
+    /// Learns again from the judgements that a file holds: what an entry has shown is not written with it.
+    pub(super) fn relearn(&self) {
+        let Some(learning) = &self.learning else { return };
+        let judgements = self.judgements();
+        let told: HashSet<(ScopeId, &str)> =
+            judgements.iter().map(|judged| (judged.caller, judged.candidate.as_ref())).collect();
+        let entries = self.snapshot();
+        let mut named: HashMap<(ScopeId, &str), &Entry> = HashMap::new();
+        for entry in &entries {
+            let Some(key) = entry.text().map(|text| (entry.caller(), text)).filter(|key| told.contains(key)) else {
+                continue;
+            };
+            named.insert(key, entry);
+        }
+        let now = self.options.clock.now();
+        for judged in &judgements {
+            let query = verify::Query::new(&judged.query, &[]);
+            let (confidence, _) = self.judge_text(&query, &judged.candidate, judged.similarity, -1.0);
+            let entry = named.get(&(judged.caller, judged.candidate.as_ref()));
+            let mut gone = Offset::default();
+            match entry {
+                Some(entry) => learning.learn(judged.caller, confidence, &mut entry.shown(), judged.correct, now),
+                None => learning.learn(judged.caller, confidence, &mut gone, judged.correct, now),
+            }
+        }
     }
 
     /// What was said of near hits lately, oldest first: see [`Judgement`].
@@ -427,9 +472,14 @@ impl Cache {
         }
     }
 
+    /// Bytes of what the verified policy has learned.
+    pub(super) fn learned_bytes(&self) -> usize {
+        self.learning.as_ref().map_or(0, Learning::nbytes)
+    }
+
     /// Everything that counts against `max_bytes`.
     pub(super) fn total_bytes(&self, ledger: &Ledger) -> usize {
-        ledger.bytes() + self.index_bytes.load(Ordering::Relaxed)
+        ledger.bytes() + self.index_bytes.load(Ordering::Relaxed) + self.learned_bytes()
     }
 }
 

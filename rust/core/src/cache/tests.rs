@@ -179,7 +179,14 @@ impl Pair {
 
     fn near(&mut self, key: u8, scope: u8) {
         let direction = vector(key);
-        let query = NearQuery { scope: scope_id(scope), text: "anything", vector: &direction, threshold: None };
+        let query = NearQuery {
+            request: Fingerprint([0; 16]),
+            caller: ScopeId::default(),
+            scope: scope_id(scope),
+            text: "anything",
+            vector: &direction,
+            threshold: None,
+        };
         let found = self.cache.lookup_near(&query).unwrap();
         match (self.known(key, scope).filter(|known| known.vector), found.hit) {
             (Some(known), Some(hit)) => assert_eq!(*hit.entry.payload().data(), *known.answer),
@@ -266,8 +273,14 @@ fn readers_and_writers_agree_under_load() {
                         assert_eq!(*entry.payload().data(), *prompt(name).as_bytes());
                     }
                     let direction = vector(name);
-                    let query =
-                        NearQuery { scope: scope_id(scope), text: "anything", vector: &direction, threshold: None };
+                    let query = NearQuery {
+                        request: Fingerprint([0; 16]),
+                        caller: ScopeId::default(),
+                        scope: scope_id(scope),
+                        text: "anything",
+                        vector: &direction,
+                        threshold: None,
+                    };
                     if let Some(hit) = cache.lookup_near(&query).unwrap().hit {
                         assert_eq!(*hit.entry.payload().data(), *prompt(name).as_bytes());
                         assert_eq!(hit.entry.scope(), scope_id(scope));

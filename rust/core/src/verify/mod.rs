@@ -152,7 +152,9 @@ impl Judge {
 
     /// A judge with a verifier of the user's own.
     pub fn with_model(policy: Policy, model: Arc<Model>) -> Self {
-        Self { policy, least: model.threshold(), model, knows_vectors: false }
+        // Under the verified policy the confidence is not a verdict but what the risk is estimated from.
+        let least = if policy == Policy::Verified { 0.0 } else { model.threshold() };
+        Self { policy, least, model, knows_vectors: false }
     }
 
     /// Lets the verifier look at vectors, if it knows the embedder that makes them.

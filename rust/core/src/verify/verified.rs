@@ -65,67 +65,25 @@ pub struct Choice {
     pub limit: f64,
 }
 
-/// Decides for one scope, and learns.
-#[derive(Debug, Clone)]
-pub struct Verified {
-    delta: f64,
-    residual: f64,
-    /// Intercept and slope over the verifier's log odds, with their covariance.
+/// What all entries have shown: one curve over the verifier's log odds.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Pool {
+    /// Intercept and slope, with their covariance.
     mean: [f64; 2],
     covariance: [[f64; 2]; 2],
     labels: u64,
-    /// Risks of the last requests; 1 where there was no candidate.
-    recent: VecDeque<f64>,
-    since_redraw: usize,
-    limit: f64,
-    /// Judged hits, and those that were wrong, with the risk that had been expected of them.
-    audited: f64,
-    audited_wrong: f64,
-    audited_risk: f64,
-    random: u64,
 }
 
-impl Verified {
-    /// A policy that keeps wrong hits below `delta` of all requests; `residual` of what would be served is explored.
-    pub fn new(delta: f64, residual: f64, seed: u64) -> Result<Self> {
-        if !(delta > 0.0 && delta < 1.0) {
-            return Err(out_of_range("delta", delta, "a share of requests between 0 and 1, such as 0.02"));
-        }
-        if !(0.0..1.0).contains(&residual) {
-            return Err(out_of_range("residual", residual, "a share in [0, 1), such as 0.02"));
-        }
+impl Default for Pool {
+    fn default() -> Self {
         // The shipped calibration is right on average over entries; with offsets spread around it, the curve of
         // an entry is steeper than the average of all of them.
         let steeper = (1.0 + std::f64::consts::PI * OFFSET_VARIANCE / 8.0).sqrt();
-        Ok(Self {
-            delta,
-            residual,
-            mean: [0.0, steeper],
-            covariance: [[POOL_VARIANCE[0], 0.0], [0.0, POOL_VARIANCE[1]]],
-            labels: 0,
-            recent: VecDeque::with_capacity(WINDOW),
-            since_redraw: 0,
-            limit: delta,
-            audited: 0.0,
-            audited_wrong: 0.0,
-            audited_risk: 0.0,
-            random: seed,
-        })
+        Self { mean: [0.0, steeper], covariance: [[POOL_VARIANCE[0], 0.0], [0.0, POOL_VARIANCE[1]]], labels: 0 }
     }
+}
 
-    /// Counts a request without a candidate: it cannot err, and leaves its share of the budget to others.
-    pub fn pass(&mut self) {
-        self.remember(1.0);
-    }
-
-    /// Decides about a candidate of this confidence, whose entry has shown `offset`.
-    pub fn decide(&mut self, confidence: f64, offset: &Offset) -> Choice {
-        let risk = self.risk(confidence, offset);
-        self.remember(risk);
-        let explored = self.uniform() < self.residual;
-        Choice { serve: risk <= self.limit && !explored, risk, limit: self.limit }
-    }
-
+impl Pool {
     /// Pessimistic probability that an answer of an entry would be wrong.
     pub fn risk(&self, confidence: f64, offset: &Offset) -> f64 {
         let x = logit(confidence);
@@ -139,15 +97,8 @@ impl Verified {
         1.0 - sure.fold(0.0, f64::max)
     }
 
-    /// Learns whether the entry's answer was right for a request of this confidence. `expected` is the risk at
-    /// which it would have been served (or was, and was judged afterwards); it feeds the check of the budget.
+    /// Learns whether an entry's answer was right for a request of this confidence.
     pub fn learn(&mut self, confidence: f64, offset: &mut Offset, right: bool) {
-        let risk = self.risk(confidence, offset);
-        if risk <= self.limit {
-            self.audited += 1.0;
-            self.audited_wrong += f64::from(u8::from(!right));
-            self.audited_risk += risk;
-        }
         let x = logit(confidence);
         let (mean, pool) = self.predict(x);
         let probability = sigmoid(mean + offset.mean);
@@ -172,20 +123,82 @@ impl Verified {
         self.labels += 1;
     }
 
-    /// Greatest risk that is served at present.
-    pub fn limit(&self) -> f64 {
-        self.limit
-    }
-
     /// Labels learned from.
     pub fn labels(&self) -> u64 {
         self.labels
     }
 
-    /// Mean and variance of the pool's curve at `x`.
+    /// Mean and variance of the curve at `x`.
     fn predict(&self, x: f64) -> (f64, f64) {
         let [[a, b], [_, d]] = self.covariance;
         (self.mean[0] + self.mean[1] * x, (a + 2.0 * b * x + d * x * x).max(0.0))
+    }
+}
+
+/// The errors that one scope may spend: which risks are served, and which are explored.
+#[derive(Debug, Clone)]
+pub struct Budget {
+    delta: f64,
+    exploration: f64,
+    /// Risks of the last requests; 1 where there was no candidate.
+    recent: VecDeque<f64>,
+    since_redraw: usize,
+    limit: f64,
+    /// Judged candidates that were wrong, and the risk that had been expected of all that were judged.
+    audited_wrong: f64,
+    audited_risk: f64,
+    random: u64,
+}
+
+impl Budget {
+    /// Keeps wrong hits below `delta` of all requests; `exploration` of what would be served is explored.
+    pub fn new(delta: f64, exploration: f64, seed: u64) -> Result<Self> {
+        if !(delta > 0.0 && delta < 1.0) {
+            return Err(out_of_range("delta", delta, "a share of requests between 0 and 1, such as 0.02"));
+        }
+        if !(0.0..1.0).contains(&exploration) {
+            return Err(out_of_range("exploration", exploration, "a share in [0, 1), such as 0.02"));
+        }
+        Ok(Self {
+            delta,
+            exploration,
+            recent: VecDeque::new(),
+            since_redraw: 0,
+            limit: delta,
+            audited_wrong: 0.0,
+            audited_risk: 0.0,
+            random: seed,
+        })
+    }
+
+    /// Counts a request without a candidate: it cannot err, and leaves its share of the budget to others.
+    pub fn pass(&mut self) {
+        self.remember(1.0);
+    }
+
+    /// Decides about a candidate of this risk.
+    pub fn choose(&mut self, risk: f64) -> Choice {
+        self.remember(risk);
+        let explored = self.uniform() < self.exploration;
+        Choice { serve: risk <= self.limit && !explored, risk, limit: self.limit }
+    }
+
+    /// Checks the estimates: a candidate of this risk, which would have been served, was judged.
+    pub fn audit(&mut self, risk: f64, right: bool) {
+        if risk <= self.limit {
+            self.audited_wrong += f64::from(u8::from(!right));
+            self.audited_risk += risk;
+        }
+    }
+
+    /// Greatest risk that is served at present.
+    pub fn limit(&self) -> f64 {
+        self.limit
+    }
+
+    /// Bytes held.
+    pub fn nbytes(&self) -> usize {
+        size_of::<Self>() + self.recent.capacity() * size_of::<f64>()
     }
 
     fn remember(&mut self, risk: f64) {
@@ -225,6 +238,51 @@ impl Verified {
         mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         ((mixed ^ (mixed >> 31)) >> 11) as f64 / (1_u64 << 53) as f64
+    }
+}
+
+/// Decides for one scope, and learns.
+#[derive(Debug, Clone)]
+pub struct Verified {
+    pool: Pool,
+    budget: Budget,
+}
+
+impl Verified {
+    /// A policy that keeps wrong hits below `delta` of all requests; `exploration` of what would be served is explored.
+    pub fn new(delta: f64, exploration: f64, seed: u64) -> Result<Self> {
+        Ok(Self { pool: Pool::default(), budget: Budget::new(delta, exploration, seed)? })
+    }
+
+    /// Counts a request without a candidate: it cannot err, and leaves its share of the budget to others.
+    pub fn pass(&mut self) {
+        self.budget.pass();
+    }
+
+    /// Decides about a candidate of this confidence, whose entry has shown `offset`.
+    pub fn decide(&mut self, confidence: f64, offset: &Offset) -> Choice {
+        self.budget.choose(self.risk(confidence, offset))
+    }
+
+    /// Pessimistic probability that an answer of an entry would be wrong.
+    pub fn risk(&self, confidence: f64, offset: &Offset) -> f64 {
+        self.pool.risk(confidence, offset)
+    }
+
+    /// Learns whether the entry's answer was right for a request of this confidence, served or explored.
+    pub fn learn(&mut self, confidence: f64, offset: &mut Offset, right: bool) {
+        self.budget.audit(self.risk(confidence, offset), right);
+        self.pool.learn(confidence, offset, right);
+    }
+
+    /// Greatest risk that is served at present.
+    pub fn limit(&self) -> f64 {
+        self.budget.limit()
+    }
+
+    /// Labels learned from.
+    pub fn labels(&self) -> u64 {
+        self.pool.labels()
     }
 }
 
