@@ -93,7 +93,7 @@ class TierJudge:
 
 def same_answer(trial: Trial) -> bool:
     """Whether both answers are the same but for case, spacing and a full stop."""
-    return _plain(trial.answer) == _plain(trial.candidate_answer)
+    return bool(_plain(trial.answer) == _plain(trial.candidate_answer))
 
 
 class Judging:
