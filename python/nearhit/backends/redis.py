@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import atexit
 import json
 import threading
 import time
 import warnings
+import weakref
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal
 
@@ -59,6 +61,18 @@ class BackendStats:
         refused: Entries that the server would not take.
         drops: How often the local cache was emptied because it could not be proven fresh.
         position: Number of the last invalidation applied.
+
+    Example:
+        >>> import warnings
+        >>> from nearhit import BackendWarning, Cache
+        >>> backend = RedisBackend("redis://127.0.0.1:1")
+        >>> with warnings.catch_warnings():
+        ...     warnings.simplefilter("ignore", BackendWarning)  # nobody is there
+        ...     with Cache(backend=backend) as cache:
+        ...         _ = cache.lookup("What is 2 + 2?")
+        ...         stats = backend.stats()
+        >>> stats.connected, stats.skipped
+        (False, 1)
     """
 
     engine: str | None
@@ -193,6 +207,7 @@ class RedisBackend:
         if self._core is not None:
             raise OptionError(f"option backend={self!r} is not valid: it serves another cache; make one for each")
         self._core = core
+        _at_work.add(self)
         self._ttl = ttl
         self._dim = 0 if embedder is None else embedder.dim
         self._keys = Keys(self._namespace, space_of(embedder), self._shards)
@@ -577,6 +592,14 @@ class RedisBackend:
 
 
 _NOT_YET: Final = "not connected yet"
+_at_work: weakref.WeakSet[RedisBackend] = weakref.WeakSet()
+
+
+@atexit.register
+def _close_all() -> None:
+    """Writes what is left when the interpreter exits; the I/O thread, which was there first, ends after this."""
+    for backend in list(_at_work):
+        backend.close()
 
 
 def caller_id(scope: Any) -> str:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 import threading
 import time
 
@@ -302,3 +304,42 @@ def test_one_backend_serves_one_cache(server):
         Cache(path="x.db", backend=server.url)
     with pytest.raises(OptionError, match="backend=7"):
         Cache(backend=7)
+
+
+def test_exit_without_close_writes_what_is_left(server, replica):
+    code = f"""
+from nearhit import Cache
+from nearhit.backends import RedisBackend
+cache = Cache(backend=RedisBackend({server.url!r}))
+for number in range(500):
+    cache.store(f"prompt {{number}}", "answer")
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    with server.client() as client:
+        assert len(client.keys("nearhit:1:none:e:*")) == 500
+
+
+def test_a_forked_child_has_connections_of_its_own(server):
+    code = f"""
+import os
+from nearhit import Cache
+from nearhit.backends import RedisBackend
+cache = Cache(backend=RedisBackend({server.url!r}, deadline=5.0))
+cache.store("parent", "1")
+cache.flush()
+child = os.fork()
+if child == 0:
+    cache.store("child", "2")
+    cache.flush()
+    os._exit(0)
+assert os.waitpid(child, 0)[1] == 0
+assert cache.lookup("child").response == "2"
+cache.store("parent again", "3")
+cache.flush()
+"""
+    command = [sys.executable, "-W", "ignore::DeprecationWarning", "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")
+    with server.client() as client:
+        assert len(client.keys("nearhit:1:none:e:*")) == 3
