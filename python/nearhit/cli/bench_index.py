@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import json
 import os
+import signal
+import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +19,7 @@ from nearhit._errors import OptionError
 
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Iterator
 
     import numpy as np
     from numpy.typing import NDArray
@@ -59,20 +62,38 @@ def run(args: argparse.Namespace) -> int:
     os.environ.update(OPENBLAS_NUM_THREADS="1", MKL_NUM_THREADS="1", OMP_NUM_THREADS="1")
     vectors = _vectors(args)
     sizes = _sizes(args.sizes)
-    results = [row for size in sizes for row in _measure(vectors, size, args)]
-    churn = [row for size in sizes[-1:] for row in _churn(vectors, size, args)] if args.churn else []
+    results: list[dict[str, Any]] = []
+    churn: list[dict[str, Any]] = []
+    # A long run that is cut short still reports what it has measured.
+    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    try:
+        for size in sizes:
+            results += _measure(vectors, size, args)
+        if args.churn:
+            for row in _churn(vectors, sizes[-1], args):
+                churn.append(row)
+                _output.note(f"churn: {row['index']} is done")
+    finally:
+        signal.signal(signal.SIGTERM, before)
+        if results:
+            _report(vectors.shape[1], results, churn, args)
+    return 0
+
+
+def _report(dim: int, results: list[dict[str, Any]], churn: list[dict[str, Any]], args: argparse.Namespace) -> None:
+    from nearhit.cli import _output
+
     if args.plot:
         _plot(results, args.plot)
     if args.json:
         _output.emit_json({"lookups": results, "churn": churn})
-    else:
-        lookups = [{name: value for name, value in row.items() if name not in _OTHERS} for row in results]
-        others = [{name: row.get(name) for name in ("index", "vectors", *_OTHERS)} for row in results]
-        _table(lookups, f"one thread, {vectors.shape[1]} dimensions, {args.queries} queries; times in µs")
-        _table(others, "nearest neighbours and changes; times in µs")
-        if churn:
-            _table(churn, f"{args.churn} operations: 90 % lookups at .9, 5 % inserts, 5 % removals; times in µs")
-    return 0
+        return
+    lookups = [{name: value for name, value in row.items() if name not in _OTHERS} for row in results]
+    others = [{name: row.get(name) for name in ("index", "vectors", *_OTHERS)} for row in results]
+    _table(lookups, f"one thread, {dim} dimensions, {args.queries} queries; times in µs")
+    _table(others, "nearest neighbours and changes; times in µs")
+    if churn:
+        _table(churn, f"{args.churn} operations: 90 % lookups at .9, 5 % inserts, 5 % removals; times in µs")
 
 
 def _sizes(text: str) -> list[int]:
@@ -230,12 +251,11 @@ def _changes(index: Peer, rows: NDArray[np.float32], size: int) -> dict[str, flo
     }
 
 
-def _churn(vectors: NDArray[np.float32], size: int, args: argparse.Namespace) -> list[dict[str, Any]]:
+def _churn(vectors: NDArray[np.float32], size: int, args: argparse.Namespace) -> Iterator[dict[str, Any]]:
     """A long run at constant size: lookups, with the oldest vector leaving for each that comes."""
     import numpy as np
 
     size = min(size, 10_000)
-    rows = []
     for name, make in _makers(vectors[:size], args).items():
         rng = np.random.default_rng(1)
         index = make()
@@ -256,10 +276,9 @@ def _churn(vectors: NDArray[np.float32], size: int, args: argparse.Namespace) ->
                 place[next_id] = row
                 next_id += 1
         except (NotImplementedError, RuntimeError) as cause:
-            rows.append({"index": name, "vectors": size, "lookup p50": None, "failed": type(cause).__name__})
+            yield {"index": name, "vectors": size, "lookup p50": None, "failed": type(cause).__name__}
             continue
-        rows.append({"index": name, "vectors": size} | _after(index, vectors, place, times))
-    return rows
+        yield {"index": name, "vectors": size} | _after(index, vectors, place, times)
 
 
 def _after(index: Peer, vectors: NDArray[np.float32], place: dict[int, int], times: list[float]) -> dict[str, float]:
