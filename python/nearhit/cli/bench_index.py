@@ -161,8 +161,11 @@ def _split(
     copies = rest[rng.integers(0, len(rest), size - len(rest))]
     for start in range(0, len(copies), 65536):
         part = copies[start : start + 65536]
-        # Noise of the size of the vector itself: a copy has a cosine of about .7 to its original.
-        part += rng.standard_normal(part.shape, dtype=np.float32) / np.float32(part.shape[1] ** 0.5)
+        # Moved by the difference of two real vectors, so that the spectrum stays that of embeddings, and as far as the
+        # vector is long: a copy has a cosine of about .7 to its original.
+        first, second = rest[rng.integers(0, len(rest), (2, len(part)))]
+        moves = first - second
+        part += moves / np.linalg.norm(moves, axis=1, keepdims=True).clip(1e-9)
         part /= np.linalg.norm(part, axis=1, keepdims=True)
     return np.concatenate([rest, copies]), asked, True
 
