@@ -424,6 +424,7 @@ class CacheCore:
         policy: str,
         delta: float,
         exploration: float,
+        sampling: str,
         max_entries: int | None,
         max_bytes: int | None,
         scope_bytes: int | None,
@@ -451,6 +452,10 @@ class CacheCore:
         self, prompt: str | Sequence[Mapping[str, Any]] | Mapping[str, Any], scope: Any = None, /
     ) -> Hit | Request:
         """The exact hit, or the request that has none."""
+    def compares(self, request: Request) -> bool:
+        """Whether a request may be compared by meaning: it has a text, and asks for no more chance than is shared."""
+    def shares(self, request: Request) -> bool:
+        """Whether a request may be answered from the cache at all, and its answer kept."""
     def near(self, request: Request, vector: Any, threshold: float | None) -> Near:
         """The near hit, or the best candidate that was refused."""
     def candidates(self, request: Request, vector: Any, threshold: float | None, k: int) -> list[dict[str, Any]]:

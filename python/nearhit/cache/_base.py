@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from nearhit.cache._judge import JudgeOption
     from nearhit.cache.portable import Record
 
+Sampling: TypeAlias = Literal["share", "exact", "fresh"]
 Policy: TypeAlias = Literal["static", "guarded", "verified"]
 T = TypeVar("T")
 Plan: TypeAlias = "Generator[list[str] | Errand[Any], Any, T]"
@@ -53,6 +54,7 @@ class CacheBase:
         exploration: float = 0.02,
         judge: JudgeOption | None = None,
         judge_budget: int | None = None,
+        sampling: Sampling = "share",
         max_entries: int | None = None,
         max_bytes: int | str | None = "1GiB",
         scope_bytes: int | str | None = None,
@@ -83,6 +85,7 @@ class CacheBase:
             policy=policy,
             delta=_share("delta", delta),
             exploration=_share("exploration", exploration),
+            sampling=str(sampling),
             max_entries=parse_count("max_entries", max_entries),
             max_bytes=parse_bytes("max_bytes", max_bytes),
             scope_bytes=parse_bytes("scope_bytes", scope_bytes),
@@ -152,7 +155,9 @@ class CacheBase:
         """The part of a lookup after the exact map had nothing."""
         self._core.threshold(threshold)
         truncated = False
-        if vector is None and request.text is not None and self._embedder is not None:
+        if not self._core.compares(request):
+            vector = None
+        elif vector is None and request.text is not None and self._embedder is not None:
             ((vector, truncated, seconds["tokenise"], seconds["embed"]),) = yield [request.text]
         hit, near_miss = None, None
         if vector is not None and not truncated:
@@ -160,7 +165,7 @@ class CacheBase:
             seconds["search"], seconds["guard"] = near.search_seconds, near.judge_seconds
             hit = near.hit
             near_miss = None if near.near_miss is None else Candidate.of(near.near_miss)
-        if hit is None and self._backend is not None:
+        if hit is None and self._backend is not None and self._core.shares(request):
             hit, refused = yield from self._shared(request, None if truncated else vector, threshold, seconds)
             near_miss = near_miss or refused
         if hit is None:
@@ -203,9 +208,12 @@ class CacheBase:
     def _explain(self, prompt: Prompt, scope: Any, threshold: float | None, vector: Any, k: int) -> Plan[Explanation]:
         least = self._core.threshold(threshold)
         request = Request(prompt, scope)
-        exact = self._core.peek(request)
+        exact = self._core.peek(request) if self._core.shares(request) else None
         truncated = False
-        if vector is None and request.text is not None and self._embedder is not None:
+        compared = self._core.compares(request)
+        if not compared:
+            vector = None
+        elif vector is None and request.text is not None and self._embedder is not None:
             ((vector, truncated, _, _),) = yield [request.text]
         candidates: tuple[Candidate, ...] = ()
         if vector is not None and not truncated:
@@ -219,7 +227,9 @@ class CacheBase:
                 if accepted is None
                 else self._core.peek_near(request, accepted.entry_id, accepted.similarity, accepted.confidence)
             )
-        reason = _reason(request, exact, candidates, truncated=truncated, has_vector=vector is not None)
+        reason = _reason(
+            request, exact, candidates, compared=compared, truncated=truncated, has_vector=vector is not None
+        )
         return Explanation(request.text, hit, candidates, least, reason)
 
     def _store(
@@ -230,6 +240,10 @@ class CacheBase:
             vector = prompt.vector if vector is None else vector
         else:
             request, truncated = Request(prompt, scope), False
+        if not self._core.shares(request):
+            return request.fingerprint
+        if not self._core.compares(request):
+            vector, truncated = None, True
         if vector is None and not truncated and request.text is not None and self._embedder is not None:
             ((vector, truncated, _, _),) = yield [request.text]
         kept = None if truncated else vector
@@ -422,11 +436,21 @@ def store_options(
 
 
 def _reason(
-    request: Request, exact: Hit | None, candidates: tuple[Candidate, ...], *, truncated: bool, has_vector: bool
+    request: Request,
+    exact: Hit | None,
+    candidates: tuple[Candidate, ...],
+    *,
+    compared: bool,
+    truncated: bool,
+    has_vector: bool,
 ) -> str:
     accepted = next((one for one in candidates if one.accepted), None)
     if exact is not None:
         reason = "exact hit: the very same request was answered before"
+    elif request.text is not None and not compared:
+        reason = (
+            f"miss: the request asks for chance (temperature {request.temperature}), and the cache's sampling obeys"
+        )
     elif request.text is None:
         reason = "miss: the request has parts that cannot be compared by meaning, and no equal one was answered"
     elif truncated:

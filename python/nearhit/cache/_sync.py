@@ -34,6 +34,9 @@ class Cache(MemoizeMixin, CacheBase):
         judge: How "verified" compares answers: "exact" (the default; fit for short answers), "embedding" (cosine of the
             answers at least 0.95), or a function of a `nearhit.cache.Trial` that returns a bool, or None for "cannot
             tell", such as `nearhit.cache.TierJudge(tier)`. All but "exact" run in a thread of their own.
+        sampling: What may answer a request that states a temperature above 0: "share" (whatever may answer any other;
+            the temperature is part of what must match), "exact" (an equal request only) or "fresh" (nothing, and its
+            answer is not kept).
         judge_budget: Most answers judged a minute; None for no bound.
         max_entries: Most entries held; None for no bound.
         max_bytes: Most bytes held, everything counted: a number or a size like "512MiB"; None for no bound.

@@ -236,7 +236,7 @@ pub(crate) struct PyCache {
 #[pymethods]
 impl PyCache {
     #[new]
-    #[pyo3(signature = (*, threshold, policy, delta, exploration, max_entries, max_bytes, scope_bytes, ttl, embedder, path, durability, read_only))]
+    #[pyo3(signature = (*, threshold, policy, delta, exploration, sampling, max_entries, max_bytes, scope_bytes, ttl, embedder, path, durability, read_only))]
     #[expect(clippy::too_many_arguments, reason = "keyword arguments of the Python class")]
     fn new(
         py: Python<'_>,
@@ -244,6 +244,7 @@ impl PyCache {
         policy: &str,
         delta: f64,
         exploration: f64,
+        sampling: &str,
         max_entries: Option<usize>,
         max_bytes: Option<usize>,
         scope_bytes: Option<usize>,
@@ -259,6 +260,7 @@ impl PyCache {
             space: embedder.map(|(id, dim)| Space::of(&id, dim)),
             policy,
             bound: ErrorBound { delta, exploration },
+            sampling: sampling.parse().map_err(CoreError)?,
             max_entries,
             max_bytes,
             scope_bytes,
@@ -325,10 +327,24 @@ impl PyCache {
         prompt: &Bound<'py, PyAny>,
         scope: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        with_request(prompt, scope, |request, caller| match self.core.lookup_exact(request.fingerprint) {
-            Some(entry) => Ok(Bound::new(py, PyHit::exact(entry))?.into_any()),
-            None => Ok(Bound::new(py, own(request, caller)?)?.into_any()),
+        with_request(prompt, scope, |request, caller| {
+            let shared = self.core.options().shares(request.temperature);
+            match shared.then(|| self.core.lookup_exact(request.fingerprint)).flatten() {
+                Some(entry) => Ok(Bound::new(py, PyHit::exact(entry))?.into_any()),
+                None => Ok(Bound::new(py, own(request, caller)?)?.into_any()),
+            }
         })
+    }
+
+    /// Whether a request may be compared by meaning: it has a text, and does not ask for more chance than is shared.
+    fn compares(&self, request: &Bound<'_, PyRequest>) -> bool {
+        let request = request.get();
+        request.text.is_some() && self.core.options().compares(request.temperature)
+    }
+
+    /// Whether a request may be answered from the cache at all, and its answer kept.
+    fn shares(&self, request: &Bound<'_, PyRequest>) -> bool {
+        self.core.options().shares(request.get().temperature)
     }
 
     /// The near hit, or the best candidate that was refused.

@@ -59,7 +59,7 @@ pub use judged::Judgement;
 pub use latency::Quantiles;
 pub use learning::Bound;
 pub use lookup::{Candidate, Exploration, Hit, Kind, Near, NearQuery};
-pub use options::Options;
+pub use options::{Options, Sampling};
 pub use payload::{Form, Payload};
 pub use space::Space;
 pub use stats::{Bytes, Stats, TenantStats};

@@ -5,7 +5,42 @@ use super::learning::Bound;
 use super::space::Space;
 use crate::verify::Policy;
 use crate::{Error, Result};
+use std::str::FromStr;
 use std::time::Duration;
+
+/// What may answer a request that asks for chance: one that states a temperature above 0.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Sampling {
+    /// Whatever may answer any other: the temperature is part of the scope already.
+    #[default]
+    Share,
+    /// An equal request only.
+    Exact,
+    /// Nothing: it is never answered from the cache and its answer is not kept.
+    Fresh,
+}
+
+impl Sampling {
+    const NAMES: [(&'static str, Self); 3] = [("share", Self::Share), ("exact", Self::Exact), ("fresh", Self::Fresh)];
+
+    fn of(self, temperature: Option<f64>) -> Self {
+        if temperature.is_some_and(|degree| degree > 0.0) { self } else { Self::Share }
+    }
+}
+
+impl FromStr for Sampling {
+    type Err = Error;
+
+    fn from_str(name: &str) -> Result<Self> {
+        Self::NAMES.into_iter().find(|(known, _)| *known == name).map(|(_, sampling)| sampling).ok_or_else(|| {
+            Error::InvalidOption {
+                name: "sampling",
+                value: format!("{name:?}"),
+                expected: "\"share\", \"exact\" or \"fresh\"".into(),
+            }
+        })
+    }
+}
 
 /// Bounds and defaults of a cache.
 #[derive(Debug)]
@@ -18,6 +53,8 @@ pub struct Options {
     pub policy: Policy,
     /// How the verified policy bounds wrong hits; others do not look at it.
     pub bound: Bound,
+    /// What may answer requests that ask for chance.
+    pub sampling: Sampling,
     /// Most entries held.
     pub max_entries: Option<usize>,
     /// Most bytes held, everything counted.
@@ -37,6 +74,7 @@ impl Default for Options {
             space: None,
             policy: Policy::default(),
             bound: Bound::default(),
+            sampling: Sampling::default(),
             max_entries: None,
             max_bytes: Some(1 << 30),
             scope_bytes: None,
@@ -47,6 +85,16 @@ impl Default for Options {
 }
 
 impl Options {
+    /// Whether a request of this temperature may be compared by meaning.
+    pub fn compares(&self, temperature: Option<f64>) -> bool {
+        self.sampling.of(temperature) == Sampling::Share
+    }
+
+    /// Whether a request of this temperature may be answered at all, and its answer kept.
+    pub fn shares(&self, temperature: Option<f64>) -> bool {
+        self.sampling.of(temperature) != Sampling::Fresh
+    }
+
     pub(super) fn check(&self) -> Result<()> {
         threshold(self.threshold)?;
         for (name, bound) in
