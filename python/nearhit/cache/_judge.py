@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 from nearhit._config import parse_count
 from nearhit._errors import OptionError
 from nearhit.cache._embedding import embed
+from nearhit.cache._spoken import spoken
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -40,7 +41,7 @@ class Trial:
 
     Attributes:
         prompt: What was asked.
-        answer: What the model answered.
+        answer: What the model answered: its text, where a router or a wrapped client stored more than that.
         candidate: The prompt that had been answered before.
         candidate_answer: Its answer.
         similarity: Cosine of the two prompts.
@@ -127,9 +128,9 @@ class Judging:
             return
         trial = Trial(
             request.text or "",
-            answer,
+            spoken(answer),
             tried.prompt or "",
-            tried.response,
+            spoken(tried.response),
             tried.similarity,
             tried.confidence or 0.0,
         )
