@@ -92,41 +92,56 @@ impl<'p, 'a, 'b> Alignment<'p, 'a, 'b> {
         alignment
     }
 
-    /// "sign in" is "signin", "e-mail" is "email".
+    /// "sign in" is "signin", "e-mail" is "email". Both sides are looked at before either is changed, so that it does not
+    /// matter which text comes first.
     fn join_compounds(&mut self) {
         let (a, b) = (self.a, self.b);
-        absorb(a, &mut self.only_a, b, &mut self.only_b);
-        absorb(b, &mut self.only_b, a, &mut self.only_a);
+        let (mut gone_a, mut gone_b) = (Vec::new(), Vec::new());
+        compounds(a, &self.only_a, b, &self.only_b, &mut gone_a, &mut gone_b);
+        compounds(b, &self.only_b, a, &self.only_a, &mut gone_b, &mut gone_a);
+        self.only_a.retain(|place| !gone_a.contains(place));
+        self.only_b.retain(|place| !gone_b.contains(place));
     }
 
-    /// One slip of the keyboard in a long word of no table, its first letter intact.
+    /// One slip of the keyboard in a long word of no table, its first letter intact: where it is clear which word was meant.
     fn forgive_typing(&mut self) {
         let (a, b) = (self.a, self.b);
         let plain = |analysis: &Analysis<'_>, place: usize| {
             let token = &analysis.tokens[place];
             token.kind == Kind::Word && token.entry.is_none() && analysis.key(token).len() >= 6
         };
-        let mut place = 0;
-        while place < self.only_a.len() {
-            let i = self.only_a[place];
-            let key = a.key(&a.tokens[i]);
-            let slip = |&&j: &&usize| plain(b, j) && one_slip(key.as_bytes(), b.key(&b.tokens[j]).as_bytes());
-            match plain(a, i).then(|| self.only_b.iter().find(slip).copied()).flatten() {
-                Some(j) => {
-                    self.only_a.remove(place);
-                    self.only_b.retain(|&other| other != j);
-                    self.matched.push((i, j));
-                }
-                None => place += 1,
-            }
-        }
+        let slip = |i: usize, j: usize| {
+            plain(a, i) && plain(b, j) && one_slip(a.key(&a.tokens[i]).as_bytes(), b.key(&b.tokens[j]).as_bytes())
+        };
+        let clear: Vec<(usize, usize)> = self
+            .only_a
+            .iter()
+            .filter_map(|&i| Some((i, only(self.only_b.iter().copied().filter(|&j| slip(i, j)))?)))
+            .filter(|&(_, j)| only(self.only_a.iter().filter(|&&i| slip(i, j))).is_some())
+            .collect();
+        self.only_a.retain(|place| clear.iter().all(|(i, _)| i != place));
+        self.only_b.retain(|place| clear.iter().all(|(_, j)| j != place));
+        self.matched.extend(clear);
         self.matched.sort_unstable();
     }
 }
 
-/// Drops a word of `one` that is two neighbours of `other` written together, and those neighbours.
-fn absorb(one: &Analysis<'_>, only_one: &mut Vec<usize>, other: &Analysis<'_>, only_other: &mut Vec<usize>) {
-    only_one.retain(|&i| {
+/// The one item, if there is just one.
+fn only<T>(mut items: impl Iterator<Item = T>) -> Option<T> {
+    items.next().filter(|_| items.next().is_none())
+}
+
+/// Finds words of `one` that are two neighbours of `other` written together, and those neighbours. A literal is compared
+/// as it is written.
+fn compounds(
+    one: &Analysis<'_>,
+    only_one: &[usize],
+    other: &Analysis<'_>,
+    only_other: &[usize],
+    gone_one: &mut Vec<usize>,
+    gone_other: &mut Vec<usize>,
+) {
+    for &i in only_one.iter().filter(|&&i| one.tokens[i].kind != Kind::Literal) {
         let key = one.key(&one.tokens[i]);
         let spots = only_other.iter().flat_map(|&j| [j.checked_sub(1).map(|before| (before, j)), Some((j, j + 1))]);
         let hit = spots.flatten().find(|&(first, second)| {
@@ -136,10 +151,10 @@ fn absorb(one: &Analysis<'_>, only_one: &mut Vec<usize>, other: &Analysis<'_>, o
                 .is_some_and(|second| key.strip_prefix(other.key(&other.tokens[first])) == Some(other.key(second)))
         });
         if let Some((first, second)) = hit {
-            only_other.retain(|&j| j != first && j != second);
+            gone_one.push(i);
+            gone_other.extend([first, second]);
         }
-        hit.is_none()
-    });
+    }
 }
 
 /// Whether one insertion, deletion, substitution or swap of neighbours after the first letter turns `a` into `b`.
