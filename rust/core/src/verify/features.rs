@@ -70,21 +70,22 @@ pub fn features(
     let matched = pair.matched.iter().filter(|(i, _)| !a.tokens[*i].stop).count() as f32;
     let (content_a, content_b) = (matched + only_a, matched + only_b);
     let (lone, shared) = words(pair);
-    let (mut sums, mut tops, mut learned_only) = ([0.0_f32; 2], [0.0_f32; 2], 0.0);
+    // In double precision the sums are exact, so that they do not depend on which text comes first.
+    let (mut sums, mut tops, mut learned_only) = ([0.0_f64; 2], [0.0_f32; 2], 0.0_f64);
     for (side, key) in lone {
         let rarity = weights.rarity(key);
-        sums[side] += rarity;
+        sums[side] += f64::from(rarity);
         tops[side] = tops[side].max(rarity);
-        learned_only += weights.only(key);
+        learned_only += f64::from(weights.only(key));
     }
-    let (mut sum_both, mut top_both, mut learned_both) = (0.0_f32, 0.0_f32, 0.0);
+    let (mut sum_both, mut top_both, mut learned_both) = (0.0_f64, 0.0_f32, 0.0_f64);
     for key in shared {
         let rarity = weights.rarity(key);
-        sum_both += rarity;
+        sum_both += f64::from(rarity);
         top_both = top_both.max(rarity);
-        learned_both += weights.both(key);
+        learned_both += f64::from(weights.both(key));
     }
-    let ([sum_a, sum_b], [top_a, top_b]) = (sums, tops);
+    let ([sum_a, sum_b], [top_a, top_b], sum_both) = (sums.map(|sum| sum as f32), tops, sum_both as f32);
     let found = evidence(pair);
     let (tokens_a, tokens_b) = (a.tokens.len() as f32, b.tokens.len() as f32);
     let (functions, bigrams) = overlaps(pair);
@@ -103,7 +104,7 @@ pub fn features(
         ratio(matched, matched + only_a + only_b),
         ratio(matched, content_a.min(content_b)),
         ratio(matched, content_a.max(content_b)),
-        ratio(sum_both, sum_both + sum_a + sum_b),
+        ratio(sum_both, sum_both + (sum_a + sum_b)),
         sum_a.min(sum_b).min(10.0),
         sum_a.max(sum_b).min(10.0),
         top_a.min(top_b),
@@ -138,8 +139,8 @@ pub fn features(
         f32::from(a.asks != b.asks),
         f32::from(found.asked.0.min(found.asked.1)),
         f32::from(found.asked.0.max(found.asked.1)),
-        learned_only.clamp(-6.0, 6.0),
-        learned_both.clamp(-6.0, 6.0),
+        (learned_only as f32).clamp(-6.0, 6.0),
+        (learned_both as f32).clamp(-6.0, 6.0),
     ]
 }
 
