@@ -20,6 +20,7 @@ from nearhit._errors import OptionError, StorageWarning
 from nearhit._types import Embedder
 from nearhit.cache._judge import Judging
 from nearhit.cache._lifecycle import keep_until_exit
+from nearhit.cache._memo import EmbeddingMemo
 from nearhit.cache._records import Candidate, Explanation, Judgement, Lookup, Stats
 
 if TYPE_CHECKING:
@@ -55,6 +56,7 @@ class CacheBase:
         judge: JudgeOption | None = None,
         judge_budget: int | None = None,
         sampling: Sampling = "share",
+        embedding_memo: int | None = 1024,
         max_entries: int | None = None,
         max_bytes: int | str | None = "1GiB",
         scope_bytes: int | str | None = None,
@@ -80,6 +82,8 @@ class CacheBase:
         self._embedder = embedder
         self._made = monotonic()
         self._waits_for_disk = path is not None and durability == "sync" and not read_only
+        most_bytes = parse_bytes("max_bytes", max_bytes)
+        self._memo = EmbeddingMemo(embedder, parse_count("embedding_memo", embedding_memo), most_bytes)
         self._core = CacheCore(
             threshold=threshold,
             policy=policy,
@@ -87,7 +91,7 @@ class CacheBase:
             exploration=_share("exploration", exploration),
             sampling=str(sampling),
             max_entries=parse_count("max_entries", max_entries),
-            max_bytes=parse_bytes("max_bytes", max_bytes),
+            max_bytes=None if most_bytes is None else most_bytes - self._memo.reserved,
             scope_bytes=parse_bytes("scope_bytes", scope_bytes),
             ttl=parse_seconds("ttl", ttl),
             embedder=None if embedder is None else (embedder.id, embedder.dim),
@@ -325,6 +329,8 @@ class CacheBase:
         figures = {
             "uptime": monotonic() - self._made,
             "storage_failure": self._core.storage_failure,
+            "memo_hits": self._memo.hits,
+            "bytes_memo": self._memo.nbytes,
             "unjudged": 0 if self._judging is None else self._judging.unjudged,
         }
         return Stats.of({**self._core.stats(), **figures})

@@ -139,7 +139,10 @@ class MemoizeMixin(CacheBase):
         try:
             step = next(plan)
             while True:
-                step = plan.send(embed(self._by(), step) if isinstance(step, list) else step.wait())
+                if isinstance(step, list):
+                    step = plan.send(self._memo.find(step) or self._memo.keep(step, embed(self._by(), step)))
+                else:
+                    step = plan.send(step.wait())
         except StopIteration as done:
             value: T = done.value
             return value
@@ -150,7 +153,10 @@ class MemoizeMixin(CacheBase):
             step = next(plan)
             while True:
                 if isinstance(step, list):
-                    step = plan.send(await asyncio.to_thread(embed, self._by(), step))
+                    made = self._memo.find(step)
+                    if made is None:
+                        made = self._memo.keep(step, await asyncio.to_thread(embed, self._by(), step))
+                    step = plan.send(made)
                 else:
                     step = plan.send(await step.wait_async())
         except StopIteration as done:

@@ -176,6 +176,8 @@ class Stats:
         judged_wrong: Hits that `feedback` called wrong.
         explored: Near lookups whose best candidate was tried on the model under the verified policy, not served.
         labels: Judged answers that the verified policy has learned from.
+        memo_hits: Texts that were not embedded because their vectors were remembered.
+        bytes_memo: Bytes of the vectors remembered, beside `bytes`.
         unjudged: Trials whose answers could not be compared: no budget, a judge that failed or could not tell.
         entries: Entries held.
         bytes: Bytes held, everything counted.
@@ -205,6 +207,8 @@ class Stats:
     judged_wrong: int
     explored: int
     labels: int
+    memo_hits: int
+    bytes_memo: int
     unjudged: int
     entries: int
     bytes: int

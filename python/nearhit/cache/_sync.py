@@ -38,6 +38,8 @@ class Cache(MemoizeMixin, CacheBase):
             the temperature is part of what must match), "exact" (an equal request only) or "fresh" (nothing, and its
             answer is not kept).
         judge_budget: Most answers judged a minute; None for no bound.
+        embedding_memo: Texts whose vectors are remembered, so that a repeat and the store after a miss embed nothing;
+            None for none. They take a sixteenth of `max_bytes` at most, and count as part of it.
         max_entries: Most entries held; None for no bound.
         max_bytes: Most bytes held, everything counted: a number or a size like "512MiB"; None for no bound.
         scope_bytes: Most bytes of one caller's scope, so that no tenant can flush the others.
