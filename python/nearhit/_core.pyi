@@ -422,6 +422,8 @@ class CacheCore:
         *,
         threshold: float | None,
         policy: str,
+        verifier: PathLike[str] | None,
+        confidence: float | None,
         delta: float,
         exploration: float,
         sampling: str,

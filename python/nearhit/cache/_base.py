@@ -51,6 +51,8 @@ class CacheBase:
         *,
         threshold: float | None = 0.9,
         policy: Policy = "guarded",
+        verifier: str | PathLike[str] | None = None,
+        confidence: float | None = None,
         delta: float = 0.02,
         exploration: float = 0.02,
         judge: JudgeOption | None = None,
@@ -87,6 +89,8 @@ class CacheBase:
         self._core = CacheCore(
             threshold=threshold,
             policy=policy,
+            verifier=None if verifier is None else Path(verifier).expanduser(),
+            confidence=None if confidence is None else _share("confidence", confidence),
             delta=_share("delta", delta),
             exploration=_share("exploration", exploration),
             sampling=str(sampling),

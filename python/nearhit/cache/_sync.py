@@ -29,6 +29,8 @@ class Cache(MemoizeMixin, CacheBase):
         policy: "static" (the threshold alone), "guarded" (and lexical guards and pair verifier) or "verified": what
             the guards let pass is served as long as the wrong hits expected of it stay within `delta`. What is not
             served is learned from: the judge compares the model's answer with the one that was kept.
+        verifier: A pair verifier that `nearhit tune --out FILE` wrote, in place of the one that comes with the library.
+        confidence: Least confidence of a near hit, in place of the verifier's own; more of it means fewer wrong hits.
         delta: Greatest share of a caller's near lookups that may end in a wrong hit under "verified".
         exploration: Share of what "verified" would serve that is asked anew, so that a change of the traffic is seen.
         judge: How "verified" compares answers: "exact" (the default; fit for short answers), "embedding" (cosine of the

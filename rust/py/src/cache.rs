@@ -12,6 +12,7 @@ use nearhit_core::cache::{
 use nearhit_core::persist::Durability;
 use nearhit_core::text::canonical::{Fingerprint, Request, ScopeId};
 use nearhit_core::text::json::Value;
+use nearhit_core::verify::model::Model;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyString};
 use std::borrow::Cow;
@@ -236,12 +237,14 @@ pub(crate) struct PyCache {
 #[pymethods]
 impl PyCache {
     #[new]
-    #[pyo3(signature = (*, threshold, policy, delta, exploration, sampling, max_entries, max_bytes, scope_bytes, ttl, embedder, path, durability, read_only))]
+    #[pyo3(signature = (*, threshold, policy, verifier, confidence, delta, exploration, sampling, max_entries, max_bytes, scope_bytes, ttl, embedder, path, durability, read_only))]
     #[expect(clippy::too_many_arguments, reason = "keyword arguments of the Python class")]
     fn new(
         py: Python<'_>,
         threshold: Option<f64>,
         policy: &str,
+        verifier: Option<PathBuf>,
+        confidence: Option<f32>,
         delta: f64,
         exploration: f64,
         sampling: &str,
@@ -259,6 +262,8 @@ impl PyCache {
             threshold: threshold.map_or(Ok(policy.threshold()), as_threshold)?,
             space: embedder.map(|(id, dim)| Space::of(&id, dim)),
             policy,
+            verifier: verifier.map(|path| Model::load(&path)).transpose().map_err(CoreError)?.map(Arc::new),
+            confidence,
             bound: ErrorBound { delta, exploration },
             sampling: sampling.parse().map_err(CoreError)?,
             max_entries,

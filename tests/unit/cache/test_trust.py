@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from tests.support.hashing_embedder import HashingEmbedder
 
-from nearhit import Cache, FunctionTier, OptionError, Router
+from nearhit import Cache, CorruptFileError, FunctionTier, OptionError, Router
+from nearhit._core import PairVerifier
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 QUESTION = "How do I install the printer driver on my computer?"
 NEARLY = "How do I install the printer driver on my computer"
@@ -145,3 +149,25 @@ def test_a_text_that_was_cut_is_not_compared_by_meaning() -> None:
     cache.store(long + "and the end differs.", "One.")
     assert cache.lookup(long + "and another end.") is None
     assert cache.lookup(long + "and the end differs.") is not None
+
+
+def test_a_verifier_and_a_confidence_of_the_owners_own_decide(tmp_path: Path) -> None:
+    """What `nearhit tune --out` writes is what the cache judges by."""
+    tuned = tmp_path / "verifier.bin"
+    tuned.write_bytes(PairVerifier().recalibrated((1.0, 0.0, -20.0, 1.0, -20.0), 0.5))
+    texts = QUESTION, NEARLY
+    for options, kind in (
+        ({}, "near"),
+        ({"verifier": tuned}, None),
+        ({"confidence": 0.999}, None),
+        ({"verifier": tuned, "confidence": 0.0}, "near"),
+    ):
+        cache = Cache(HashingEmbedder(), threshold=0.85, **options)  # type: ignore[arg-type]
+        cache.store(texts[0], "Like this.")
+        hit = cache.lookup(texts[1])
+        assert (hit and hit.kind) == kind, options
+    tuned.write_bytes(tuned.read_bytes()[:-1])
+    with pytest.raises(CorruptFileError, match="verifier"):
+        Cache(verifier=tuned)
+    with pytest.raises(OptionError, match="confidence"):
+        Cache(confidence=1.5)

@@ -124,7 +124,7 @@ impl Cache {
         options.check()?;
         let space = options.space.map_or_else(OnceLock::new, OnceLock::from);
         let maps = Maps::new();
-        let judge = Judge::new(options.policy);
+        let judge = options.judge()?;
         let learning = (options.policy == Policy::Verified).then(|| Learning::new(options.bound)).transpose()?;
         Ok(Self {
             options,

@@ -3,9 +3,11 @@
 use super::clock::Clock;
 use super::learning::Bound;
 use super::space::Space;
-use crate::verify::Policy;
+use crate::verify::model::Model;
+use crate::verify::{Judge, Policy};
 use crate::{Error, Result};
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// What may answer a request that asks for chance: one that states a temperature above 0.
@@ -51,6 +53,10 @@ pub struct Options {
     pub space: Option<Space>,
     /// How candidates are judged.
     pub policy: Policy,
+    /// The verifier that judges candidates; `None` for the one that comes with the library.
+    pub verifier: Option<Arc<Model>>,
+    /// Least confidence of a near hit, in place of the verifier's own.
+    pub confidence: Option<f32>,
     /// How the verified policy bounds wrong hits; others do not look at it.
     pub bound: Bound,
     /// What may answer requests that ask for chance.
@@ -73,6 +79,8 @@ impl Default for Options {
             threshold: Policy::default().threshold(),
             space: None,
             policy: Policy::default(),
+            verifier: None,
+            confidence: None,
             bound: Bound::default(),
             sampling: Sampling::default(),
             max_entries: None,
@@ -85,6 +93,14 @@ impl Default for Options {
 }
 
 impl Options {
+    pub(super) fn judge(&self) -> Result<Judge> {
+        let judge = Judge::with_model(self.policy, self.verifier.clone().unwrap_or_else(Model::shipped));
+        match self.confidence {
+            Some(least) => judge.with_confidence(least),
+            None => Ok(judge),
+        }
+    }
+
     /// Whether a request of this temperature may be compared by meaning.
     pub fn compares(&self, temperature: Option<f64>) -> bool {
         self.sampling.of(temperature) == Sampling::Share
