@@ -5,8 +5,8 @@
 
 Names, arguments and units are RedisVL's. Its distance is 1 - cosine, from 0 (the same) to 2 (the opposite), so that a
 `distance_threshold` of 0.1 asks for a cosine of at least 0.9. Entries live in this process, in a file with `path=`, or
-in any `cache=` you have; what says how to reach a Redis is taken and not used. `update` and `expire` are not there:
-storing again does what they do.
+in any `cache=` you have; what says how to reach a Redis is taken and not used. `update` changes responses and metadata;
+what says which requests an entry answers is changed by storing it anew.
 
 Two things are safer here. Candidates are checked by nearhit's guards and verifier (`policy="static"` does without, as
 RedisVL does), and an entry stored with `filters` is found by a filter expression that names the very same ones.
@@ -23,7 +23,7 @@ import numpy as np
 
 from nearhit._errors import InputError, OptionError
 from nearhit._types import Embedder
-from nearhit.cache import AsyncCache, Cache
+from nearhit.cache import AsyncCache, Cache, Lookup
 from nearhit.cache._base import CacheBase
 
 if TYPE_CHECKING:
@@ -267,6 +267,35 @@ class SemanticCache:
         for entry_id in self._ids(ids, keys):
             await self._acache.invalidate(id=entry_id)
 
+    def update(self, key: str, **changes: Any) -> None:
+        """Changes the response or the metadata of an entry; its time to live begins anew.
+
+        Args:
+            key: The key that `store` returned.
+            **changes: `response` or `metadata`.
+
+        Raises:
+            KeyError: No entry has this key.
+            OptionError: Another field.
+        """
+        self._cache.store(**self._changed(key, changes, self._ttl))
+
+    async def aupdate(self, key: str, **changes: Any) -> None:
+        """`update`, awaitable."""
+        await self._acache.store(**self._changed(key, changes, self._ttl))
+
+    def expire(self, key: str, ttl: int | None = None) -> None:
+        """Sets how many seconds an entry is kept from now on; None for the cache's own time.
+
+        Raises:
+            KeyError: No entry has this key.
+        """
+        self._cache.store(**self._changed(key, {}, self._ttl if ttl is None else ttl))
+
+    async def aexpire(self, key: str, ttl: int | None = None) -> None:
+        """`expire`, awaitable."""
+        await self._acache.store(**self._changed(key, {}, self._ttl if ttl is None else ttl))
+
     def clear(self) -> None:
         """Removes every entry of this name."""
         self._cache.invalidate(tag=self._tag)
@@ -368,6 +397,24 @@ class SemanticCache:
             "scope": self._scope(filters),
             "vector": None if vector is None else _unit(np.asarray(vector, dtype=np.float32)),
             "ttl": self._ttl if ttl is None else ttl,
+            "tags": [self._tag],
+        }
+
+    def _changed(self, key: str, changes: Mapping[str, Any], ttl: int | None) -> dict[str, Any]:
+        """What stores an entry once more, with changes."""
+        for name in changes:
+            if name not in ("response", "metadata"):
+                raise OptionError(f"update changes response and metadata, not {name}: drop the entry and store it anew")
+        (entry_id,) = self._ids(None, [key])
+        request = self._cache._core.request_of(entry_id)  # noqa: SLF001 - a part of the same package
+        held = None if request is None else self._cache._core.peek(request)  # noqa: SLF001
+        if request is None or held is None:
+            raise KeyError(f"no entry has the key {key!r}: it was dropped, it ended, or it is of another cache")
+        now = {"updated_at": time.time()} if changes else {}
+        return {
+            "prompt": Lookup(None, request),
+            "response": {**held.response, **changes, **now},
+            "ttl": ttl,
             "tags": [self._tag],
         }
 

@@ -10,6 +10,7 @@ from redisvl.extensions.cache.llm import SemanticCache as Theirs
 from redisvl.query.filter import Tag
 from redisvl.utils.vectorize import CustomVectorizer
 from tests.support.hashing_embedder import HashingEmbedder
+from tests.support.waiting import until
 
 import nearhit
 from nearhit import Cache
@@ -17,7 +18,7 @@ from nearhit.integrations.redisvl import SemanticCache as Ours
 
 METHODS = [
     "check", "acheck", "store", "astore", "drop", "adrop", "clear", "aclear", "delete", "adelete",
-    "set_threshold", "set_ttl", "disconnect", "adisconnect",
+    "set_threshold", "set_ttl", "disconnect", "adisconnect", "update", "aupdate", "expire", "aexpire",
 ]  # fmt: skip
 QUESTION, NEAR = "What is the capital of France, please?", "what is the capital of France, please?"
 
@@ -92,6 +93,33 @@ def test_their_vectorizers_work():
     cache = Ours("faq", vectorizer=vectorizer, policy="static")
     cache.store(QUESTION, "Paris.")
     assert cache.check(NEAR)[0]["response"] == "Paris."
+
+
+def test_update_changes_what_is_answered_and_nothing_else(cache):
+    key = cache.store(QUESTION, "Lyon.", metadata={"source": "hearsay"})
+    (before,) = cache.check(prompt=QUESTION)
+    cache.update(key, response="Paris.", metadata={"source": "atlas"})
+    (after,) = cache.check(prompt=NEAR)
+    assert (after["key"], after["response"], after["metadata"]) == (key, "Paris.", {"source": "atlas"})
+    assert (after["prompt"], after["inserted_at"]) == (before["prompt"], before["inserted_at"])
+    assert after["updated_at"] > before["updated_at"]
+    with pytest.raises(nearhit.OptionError, match="prompt"):
+        cache.update(key, prompt="What is the capital of Italy?")
+    cache.drop(keys=[key])
+    with pytest.raises(KeyError, match="faq:"):
+        cache.update(key, response="Nice.")
+
+
+async def test_expire_ends_an_entry_and_update_starts_its_time_anew(cache):
+    key = cache.store(QUESTION, "Paris.")
+    cache.expire(key, 1)
+    (found,) = cache.check(prompt=QUESTION)
+    assert found["updated_at"] == found["inserted_at"]
+    await cache.aupdate(key, response="Paris, France.")
+    await cache.aexpire(key, 1)
+    until(lambda: not cache.check(prompt=QUESTION))
+    with pytest.raises(KeyError):
+        await cache.aexpire(key, 1)
 
 
 def test_filters_keep_entries_apart():
