@@ -46,7 +46,7 @@ def sizes(count: int) -> dict[str, dict[str, float]]:
             before = client.info("memory")["used_memory"]
             rate = ours.fill(made)
             used = client.info("memory")["used_memory"] - before
-            key = next(client.scan_iter("nearhit:1:*:e:*"))
+            key = next(client.scan_iter("nearhit:2:*:e:*"))
             found[name] = {
                 "bytes_an_entry": round(used / count),
                 "of_these_the_hash": client.memory_usage(key, samples=0),

@@ -4,6 +4,8 @@
   embedder; the scope is a filter.
 - `VectorSetEngine`: the `VADD`/`VSIM` commands of Redis 8. One set for each scope, so that the filter costs nothing.
 - `ExactEngine`: neither; equal requests only.
+
+Both search sketches (see `_sketch`); what they send back carries the vectors, by which it is judged.
 """
 
 from __future__ import annotations
@@ -11,23 +13,30 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, TypeAlias
 
+import numpy as np
+
 from nearhit.backends import _scripts
-from nearhit.backends._entry import FIELDS, vector_field
+from nearhit.backends._entry import FIELDS
 from nearhit.backends._fleet import script_command
-from nearhit.backends._wire import ServerError, as_dict
+from nearhit.backends._sketch import SKETCH, sketch, width
+from nearhit.backends._wire import ServerError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping
+
+    from numpy.typing import NDArray
 
     from nearhit.backends._fleet import Fleet
     from nearhit.backends._keys import Keys
     from nearhit.backends._wire import Command, Reply, Wire
 
 EngineName: TypeAlias = Literal["auto", "search", "vectorset", "exact"]
-Row: TypeAlias = "Sequence[bytes | None]"
+Row: TypeAlias = "tuple[bytes | None, bytes | None]"
 
 CANDIDATES: Final = 4  # nearest entries of each shard that are sent back to be judged
 _SLACK: Final = 0.03  # quantised scores are off by less; what is sent back is scored again
+_SIGMAS: Final = 3  # standard deviations that the score of a sketch may be off
+_STATES: Final = ("OOM", "NOPERM", "LOADING", "READONLY", "MISCONF", "BUSY", "CLUSTERDOWN", "MASTERDOWN", "NOREPLICAS")
 _MISSING: Final = ("no such index", "unknown index", "index not found", "not found")
 
 
@@ -55,11 +64,14 @@ class VectorEngine(Protocol):
 
     name: str
 
-    def questions(self, scope: str, vector: bytes, dim: int, least: float) -> list[tuple[str, Command]]:
+    def questions(self, scope: str, vector: NDArray[np.float32], least: float) -> list[tuple[str, Command]]:
         """Commands that find the nearest entries of a scope, each with the key that decides its server."""
 
-    def rows(self, reply: Reply, dim: int) -> list[Row]:
-        """The entries of a reply: values of `FIELDS` and the vector."""
+    def rows(self, reply: Reply) -> list[Row]:
+        """The entries of a reply: values of `FIELDS`."""
+
+    def stored(self, vector: NDArray[np.float32] | None) -> tuple[bytes, Command]:
+        """What is kept of a vector for the search: an element of the vector set, and fields of the entry."""
 
     def vector_key(self, place: str, dim: int) -> str | None:
         """The key that the scripts keep vectors under beside the entry, if they have to."""
@@ -76,18 +88,23 @@ class ExactEngine:
 
     name = "exact"
 
-    def questions(self, scope: str, vector: bytes, dim: int, least: float) -> list[tuple[str, Command]]:
+    def questions(self, scope: str, vector: NDArray[np.float32], least: float) -> list[tuple[str, Command]]:
         """Nothing to ask."""
-        del scope, vector, dim, least
+        del scope, vector, least
         return []
 
-    def rows(self, reply: Reply, dim: int) -> list[Row]:
+    def rows(self, reply: Reply) -> list[Row]:
         """Nothing was asked."""
-        del reply, dim
+        del reply
         return []
+
+    def stored(self, vector: NDArray[np.float32] | None) -> tuple[bytes, Command]:
+        """Nothing: the vector stays in the entry, for replicas that hold it."""
+        del vector
+        return b"", ()
 
     def vector_key(self, place: str, dim: int) -> str | None:
-        """The vector stays in the entry, for replicas that hold it."""
+        """None."""
         del place, dim
         return None
 
@@ -108,24 +125,37 @@ class VectorSetEngine(ExactEngine):
     def __init__(self, keys: Keys, shape: Shape) -> None:
         self._keys = keys
         self._shape = shape
+        self._bits = shape.quantisation == "BIN"
+        self._count = 2 * CANDIDATES if self._bits else CANDIDATES
 
-    def questions(self, scope: str, vector: bytes, dim: int, least: float) -> list[tuple[str, Command]]:
+    def questions(self, scope: str, vector: NDArray[np.float32], least: float) -> list[tuple[str, Command]]:
         """One script for each shard: nearest first, each with its values."""
-        # A vector set's score is (1 + cosine) / 2; that of single bits says little about the cosine.
-        score = 0.0 if self._shape.quantisation == "BIN" else (1 + least - _SLACK) / 2
+        element, score = self._element(vector), self._least_score(least, len(vector))
         found = []
         for place in self._keys.places(scope):
-            key = self._keys.vectors(place, dim)
-            count = 2 * CANDIDATES if self._shape.quantisation == "BIN" else CANDIDATES
-            arguments = (vector, count, self._shape.search, score, self._keys.prefix(place))
-            command = script_command(_scripts.FIND, [key], *arguments, *FIELDS, vector_field(dim))
-            found.append((key, command))
+            key = self._keys.vectors(place, len(vector))
+            arguments = (element, self._count, self._shape.search, score, self._keys.prefix(place))
+            found.append((key, script_command(_scripts.FIND, [key], *arguments, *FIELDS)))
         return found
 
-    def rows(self, reply: Reply, dim: int) -> list[Row]:
+    def _element(self, vector: NDArray[np.float32]) -> bytes:
+        # One bit of every value is a sketch already.
+        return vector.tobytes() if self._bits else sketch(vector).tobytes()
+
+    def _least_score(self, least: float, dim: int) -> float:
+        """What an entry of this cosine scores at least: a vector set's score is (1 + cosine) / 2."""
+        if self._bits:
+            return 0.0  # the score of single bits says little about the cosine
+        error = _SLACK if dim <= SKETCH else _SLACK + _SIGMAS * (1 - least * least) / SKETCH**0.5
+        return (1 + least - error) / 2
+
+    def rows(self, reply: Reply) -> list[Row]:
         """As the script sent them."""
-        del dim
         return list(reply) if isinstance(reply, list) else []
+
+    def stored(self, vector: NDArray[np.float32] | None) -> tuple[bytes, Command]:
+        """An element of the set."""
+        return (b"" if vector is None else self._element(vector)), ()
 
     def vector_key(self, place: str, dim: int) -> str | None:
         """The shard's vector set."""
@@ -133,7 +163,10 @@ class VectorSetEngine(ExactEngine):
 
 
 class SearchEngine(ExactEngine):
-    """A search index over the entries of one embedder."""
+    """A search index over the entries of one embedder.
+
+    Sketches are kept in half precision where the server can: it halves what a search reads.
+    """
 
     name = "search"
 
@@ -141,40 +174,56 @@ class SearchEngine(ExactEngine):
         self._keys = keys
         self._shape = shape
         self._fleet = fleet
+        self._type = _HALF
 
-    def questions(self, scope: str, vector: bytes, dim: int, least: float) -> list[tuple[str, Command]]:
+    def questions(self, scope: str, vector: NDArray[np.float32], least: float) -> list[tuple[str, Command]]:
         """One search, filtered by the scope."""
         del least
-        field = vector_field(dim)
-        query = f"(@s:{{{scope}}})=>[KNN {CANDIDATES} @{field} $q AS d]"
-        returned = (*FIELDS, field)
+        field = self._type.field(len(vector))
         command = (
-            *("FT.SEARCH", self._keys.index(dim), query, "PARAMS", 2, "q", vector),
-            *("RETURN", len(returned), *returned, "LIMIT", 0, CANDIDATES, "DIALECT", 2),
+            *("FT.SEARCH", self._keys.index(field), f"(@s:{{{scope}}})=>[KNN {CANDIDATES} @{field} $q AS d]"),
+            *("PARAMS", 2, "q", self._packed(vector)),
+            *("RETURN", len(FIELDS), *FIELDS, "LIMIT", 0, CANDIDATES, "DIALECT", 2),
         )
         return [(self._keys.entry(scope, "0" * 32), command)]
 
-    def rows(self, reply: Reply, dim: int) -> list[Row]:
+    def rows(self, reply: Reply) -> list[Row]:
         """Of either protocol's form."""
         try:
             if isinstance(reply, dict):
-                found = [as_dict(one)["extra_attributes"] for one in as_dict(reply)["results"]]
-            else:
-                found = reply[2::2]
-            maps = [as_dict(fields) for fields in found]
-        except (TypeError, KeyError, ValueError):
+                return [_row(one[b"extra_attributes"]) for one in reply[b"results"]]
+            return [_row(dict(zip(pairs[::2], pairs[1::2], strict=True))) for pairs in reply[2::2]]
+        except (TypeError, KeyError, ValueError, AttributeError):
             return []
-        return [[fields.get(name) for name in (*FIELDS, vector_field(dim))] for fields in maps]
+
+    def stored(self, vector: NDArray[np.float32] | None) -> tuple[bytes, Command]:
+        """A field of the entry."""
+        return b"", (() if vector is None else (self._type.field(len(vector)), self._packed(vector)))
+
+    def _packed(self, vector: NDArray[np.float32]) -> bytes:
+        return sketch(vector).astype(self._type.values).tobytes()
 
     async def prepare(self, dim: int) -> None:
         """Makes the index, unless somebody has."""
-        shape = self._shape
-        options: tuple[Any, ...] = ("TYPE", "FLOAT32", "DIM", dim, "DISTANCE_METRIC", "COSINE")
+        try:
+            await self._create(dim, _HALF)
+        except ServerError as error:
+            if str(error).partition(" ")[0] in _STATES:
+                raise
+            # A server that knows no half precision: RediSearch before 2.10, valkey-search.
+            await self._create(dim, _WHOLE)
+            self._type = _WHOLE
+        else:
+            self._type = _HALF
+
+    async def _create(self, dim: int, values: _Type) -> None:
+        shape, field = self._shape, values.field(dim)
+        options: tuple[Any, ...] = ("TYPE", values.name, "DIM", width(dim), "DISTANCE_METRIC", "L2")
         if shape.algorithm == "HNSW":
             options += ("M", shape.m, "EF_CONSTRUCTION", shape.build, "EF_RUNTIME", shape.search)
         command = (
-            *("FT.CREATE", self._keys.index(dim), "ON", "HASH", "PREFIX", 1, self._keys.entries, "SCHEMA"),
-            *("s", "TAG", vector_field(dim), "VECTOR", shape.algorithm, len(options), *options),
+            *("FT.CREATE", self._keys.index(field), "ON", "HASH", "PREFIX", 1, self._keys.entries, "SCHEMA"),
+            *("s", "TAG", field, "VECTOR", shape.algorithm, len(options), *options),
         )
         try:
             await self._fleet.ask(self._keys.entries, *command)
@@ -186,6 +235,27 @@ class SearchEngine(ExactEngine):
         """The index has gone with the data."""
         message = str(error).lower()
         return any(words in message for words in _MISSING)
+
+
+@dataclass(frozen=True, slots=True)
+class _Type:
+    """How an index keeps the values of sketches; indexes and fields of different types have different names."""
+
+    name: str
+    values: type[np.floating[Any]]
+    letter: str
+
+    def field(self, dim: int) -> str:
+        """The field that holds the sketches of vectors of this many values."""
+        return f"{self.letter}{dim}"
+
+
+_HALF: Final = _Type("FLOAT16", np.float16, "h")
+_WHOLE: Final = _Type("FLOAT32", np.float32, "f")
+
+
+def _row(fields: Mapping[bytes, bytes]) -> Row:
+    return fields.get(b"e"), fields.get(b"n")
 
 
 async def probe(wire: Wire, wanted: EngineName, *, is_cluster: bool) -> EngineName:

@@ -1,7 +1,9 @@
 """Names of the keys. What belongs to one scope shares a slot of a cluster, so that one script can change all of it.
 
-`{namespace}:{FORMAT}:` stands before every key: another version of the format neither reads nor writes them. Entries
-are apart by embedder as well: replicas with two versions of one live side by side.
+`{namespace}:{FORMAT}:` stands before every key: another version of the format neither reads nor writes them. Only the
+log of invalidations is common to all versions, so that while replicas are upgraded one after the other, what one of
+them invalidates no other serves. Entries are apart by embedder as well: replicas with two versions of one live side by
+side.
 """
 
 from __future__ import annotations
@@ -14,7 +16,10 @@ from nearhit._errors import OptionError
 if TYPE_CHECKING:
     from nearhit._types import Embedder
 
-FORMAT: Final = 1
+FORMAT: Final = 2
+"""Of entries and of the books about them."""
+
+_LOG_FORMAT: Final = 1
 
 
 def space_of(embedder: Embedder | None) -> str:
@@ -35,8 +40,8 @@ class Keys:
         self.space = space
         self.shards = shards
         self.root = f"{namespace}:{FORMAT}:"
-        self.log = f"{self.root}{{log}}:stream"
-        self.log_state = f"{self.root}{{log}}:state"
+        self.log = f"{namespace}:{_LOG_FORMAT}:{{log}}:stream"
+        self.log_state = f"{namespace}:{_LOG_FORMAT}:{{log}}:state"
         self.scopes = f"{self.root}scopes"
         self.sweeper = f"{self.root}sweeper"
         self.entries = f"{self.root}{space}:e:"
@@ -71,9 +76,9 @@ class Keys:
         """A vector set; its elements are fingerprints."""
         return f"{self.root}{self.space}:v{dim}:{{{place}}}"
 
-    def index(self, dim: int) -> str:
-        """A search index over entries."""
-        return f"{self.root}{self.space}:i{dim}"
+    def index(self, field: str) -> str:
+        """A search index over the vectors in a field of entries."""
+        return f"{self.root}{self.space}:i:{field}"
 
     def lock(self, scope: str, fingerprint: str) -> str:
         """Held by whoever makes the answer."""

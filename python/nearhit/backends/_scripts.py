@@ -83,7 +83,7 @@ local made = redis.pcall('HGET', KEYS[1], 'c')
 if type(made) == 'table' then return 0 end
 if made and tonumber(made) > tonumber(ARGV[2]) then return 0 end
 if KEYS[3] then redis.call('VREM', KEYS[3], ARGV[1]) end
-if ARGV[3] == '1' then return redis.call('HDEL', KEYS[1], 'v' .. ARGV[4], 'p') end
+if ARGV[3] == '1' then return redis.call('HDEL', KEYS[1], 'n', 'h' .. ARGV[4], 'f' .. ARGV[4]) end
 redis.call('ZREM', KEYS[2], ARGV[1])
 return redis.call('UNLINK', KEYS[1])
 """)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from nearhit.backends import _scripts
 from nearhit.backends._engines import ExactEngine, SearchEngine, VectorSetEngine, probe
-from nearhit.backends._entry import FIELDS, decode, vector_field
+from nearhit.backends._entry import FIELDS, decode
 from nearhit.backends._fleet import Fleet, lacks_script
 from nearhit.backends._link import log
 from nearhit.backends._log import KEPT, Log
@@ -20,6 +20,9 @@ from nearhit.backends._writer import LAST_MOMENT, Writer, removal, succeeded
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+
+    import numpy as np
+    from numpy.typing import NDArray
 
     from nearhit._core import CacheCore
     from nearhit.backends._address import Address
@@ -133,8 +136,7 @@ class Session:
         *,
         scope: str,
         fingerprint: str,
-        vector: bytes | None,
-        dim: int,
+        vector: NDArray[np.float32] | None,
         least: float,
     ) -> None:
         """Asks for the very entry and for the nearest ones, all in one write to each server."""
@@ -142,9 +144,9 @@ class Session:
         if engine is None or not self.fleet.link(key).usable:
             errand.finish(None)
             return
-        commands: list[tuple[str, Any]] = [(key, ("HMGET", key, *FIELDS, vector_field(dim)))]
+        commands: list[tuple[str, Any]] = [(key, ("HMGET", key, *FIELDS))]
         if vector is not None:
-            commands += engine.questions(scope, vector, dim, least)
+            commands += engine.questions(scope, vector, least)
         replies: list[Reply] = [None] * len(commands)
         missing = len(commands)
 
@@ -154,7 +156,7 @@ class Session:
             missing -= 1
             if isinstance(reply, ServerError):
                 if engine.is_missing(reply):
-                    self._prepare_soon(dim)
+                    self._prepare_soon(self._dim if vector is None else len(vector))
                 elif lacks_script(reply):
                     self.spawn(self.fleet.load_scripts())
             if missing == 0:
@@ -293,7 +295,7 @@ class Session:
 
     async def fetch(self, entries: Sequence[str], dim: int) -> list[Entry]:
         """The entries under these keys that are whole and not invalidated."""
-        commands = [(key, ("HMGET", key, *FIELDS, vector_field(dim))) for key in entries]
+        commands = [(key, ("HMGET", key, *FIELDS)) for key in entries]
         replies = await self.fleet.ask_all(commands)
         found = [decode(reply, dim) for reply in replies if isinstance(reply, list)]
         with self.log.lock:

@@ -188,6 +188,7 @@ class Writer:
         vectors = self.engine.vector_key(place, entry.dim) if entry.dim else None
         if vectors is not None:
             where.append(vectors)
+        element, found_by = self.engine.stored(entry.vector)
         command = script_command(
             _scripts.WRITE,
             where,
@@ -197,12 +198,13 @@ class Writer:
             entry.token,
             -(-self._bound // keys.shards),
             keys.prefix(place),
-            b"" if entry.vector is None else entry.vector.tobytes(),
+            element,
             shape.quantisation,
             shape.m,
             shape.build,
             keys.news(entry.caller) if self._news else "",
             *entry.fields(),
+            *found_by,
         )
         return where[0], command
 

@@ -19,7 +19,7 @@ from nearhit._errors import BackendWarning, Error, OptionError, StorageError
 from nearhit._portal import portal
 from nearhit.backends._address import parse_address
 from nearhit.backends._engines import Shape
-from nearhit.backends._entry import Entry, decode
+from nearhit.backends._entry import Entry, decode, vector_of
 from nearhit.backends._keys import Keys, space_of
 from nearhit.backends._mail import Errand
 from nearhit.backends._session import Session
@@ -110,7 +110,8 @@ class RedisBackend:
         deadline: Seconds that a lookup waits.
         engine: "search" (Redis Query Engine, RediSearch, valkey-search), "vectorset" (Redis 8) or "exact"; "auto" takes
             what the server has.
-        quantisation: Of vector sets: "f32", "q8" or "bin". Candidates are scored again from their own vectors.
+        quantisation: Of vector sets: "f32", "q8" or "bin"; all replicas must agree. Candidates are scored again from
+            their own vectors.
         algorithm: Of search indexes: "hnsw" or "flat".
         shards: Parts that each scope is spread over, so that a large one uses several nodes of a cluster. All replicas
             must agree.
@@ -312,11 +313,9 @@ class RedisBackend:
             return None
         scope, fingerprint = request.scope, request.fingerprint
         asked = None if vector is None or request.text is None else np.ascontiguousarray(vector, dtype=np.float32)
-        dim = self._dim if asked is None else len(asked)
-        data = None if asked is None else asked.tobytes()
 
         def begin(errand: Errand[list[Reply]]) -> None:
-            session.find(errand, scope=scope, fingerprint=fingerprint, vector=data, dim=dim, least=least)
+            session.find(errand, scope=scope, fingerprint=fingerprint, vector=asked, least=least)
 
         return Errand(session.box, begin, self._deadline, lambda: session.missed(scope, fingerprint))
 
@@ -367,17 +366,16 @@ class RedisBackend:
         if vector is None or engine is None:
             return
         asked = np.asarray(vector, dtype=np.float32)
-        whole = asked.nbytes
-        rows = [
-            row
-            for reply in replies
-            if not isinstance(reply, Exception)
-            for row in engine.rows(reply, len(asked))
-            if row[-1] is not None and len(row[-1]) == whole
-        ]
+        rows, vectors = [], []
+        for reply in replies:
+            for row in () if isinstance(reply, Exception) else engine.rows(reply):
+                kept = vector_of(row[1], len(asked))
+                if kept is not None:
+                    rows.append(row)
+                    vectors.append(kept)
         if not rows:
             return
-        found = np.frombuffer(b"".join(row[-1] or b"" for row in rows), dtype=np.float32).reshape(len(rows), -1)
+        found = np.frombuffer(b"".join(vectors), dtype=np.float32).reshape(len(rows), -1)
         with np.errstate(all="ignore"):  # what is no vector of ours has no cosine, and is refused below
             cosines = found @ asked / (np.sqrt(np.einsum("ij,ij->i", found, found)) * np.sqrt(asked @ asked))
         for at in np.argsort(-cosines):

@@ -12,6 +12,7 @@ from tests.support.tcp_proxy import TcpProxy
 from tests.support.waiting import until
 
 from nearhit import BackendWarning, StorageError
+from nearhit.backends._entry import FIELDS, decode
 
 PROMPT = "How do I reset the password of my account?"
 NEARLY = "How do I reset the password of my account"
@@ -192,10 +193,10 @@ def test_evicted_books_do_not_let_stale_entries_through(replica):
         cache.store(PROMPT, "stale", tags=["t"])
         cache.flush()
         with server.client() as client:
-            client.delete(*client.keys("nearhit:1:t:*"))
+            client.delete(*client.keys("nearhit:2:t:*"))
         cache.invalidate(tag="t")
         with server.client() as client:
-            assert client.keys("nearhit:1:*:e:*")  # it could not be found
+            assert client.keys("nearhit:2:*:e:*")  # it could not be found
             assert replica(server.url).lookup(PROMPT) is None
             client.xtrim("nearhit:1:{log}:stream", maxlen=0, approximate=False)
             client.delete("nearhit:1:{log}:stream")  # evicted as well
@@ -208,17 +209,20 @@ def test_keys_of_the_wrong_type_and_foreign_keys(server, replica):
     cache.store("something else", "other")
     cache.flush()
     with server.client() as client:
-        by_name = {client.hget(key, "p"): key for key in client.keys("nearhit:1:*:e:*")}
-        key, other = by_name[PROMPT.encode()], by_name[b"something else"]
+        by_prompt = {decode(client.hmget(key, *FIELDS), 64).prompt: key for key in client.keys("nearhit:2:*:e:*")}
+        key, other = by_prompt[PROMPT], by_prompt["something else"]
         fields = client.hgetall(other)
         prefix = key.rpartition(b":")[0] + b":"
         client.delete(key)
         client.set(key, "not a hash")  # the wrong type where an entry was
         client.hset(prefix + b"f" * 32, mapping=fields)  # another entry's content under a foreign name
         client.hset(prefix + b"0" * 32, mapping={"s": fields[b"s"], "hello": "world"})  # no entry at all
-        client.hset(prefix + b"1" * 32, mapping={**fields, b"c": b"yesterday"})
-        client.hset(prefix + b"2" * 32, mapping={**fields, b"v64": b"short"})
-        client.set("nearhit:1:scopes:mine", "x")
+        damaged = fields[b"e"][:-1] + bytes([fields[b"e"][-1] ^ 1])
+        for number, name in enumerate((b"e", b"n")):
+            for kind, value in enumerate((b"", b"short", fields[name][:-1], damaged, fields[b"e"] + b"x")):
+                where = prefix + f"{number}{kind}".encode() + b"1" * 30
+                client.hset(where, mapping={**fields, name: value})
+        client.set("nearhit:2:scopes:mine", "x")
     reader = replica(server.url)
     assert reader.lookup(PROMPT) is None
     assert reader.lookup(NEARLY) is None
@@ -231,7 +235,7 @@ def test_keys_of_the_wrong_type_and_foreign_keys(server, replica):
         assert client.get(key) == b"not a hash"  # other people's data is left alone
     assert cache.lookup(NEARLY).response == "again"
     with server.client() as client:
-        for books in client.keys("nearhit:1:*:l:*"):
+        for books in client.keys("nearhit:2:*:l:*"):
             client.delete(books)
             client.set(books, "x")
     for number in range(3):
@@ -246,7 +250,7 @@ def test_a_vector_set_of_the_wrong_type_leaves_exact_answers(replica, own_server
     cache.store(PROMPT, "Click.")
     cache.flush()
     with own_server.client() as client:
-        (key,) = client.keys("nearhit:1:*:v64:*")
+        (key,) = client.keys("nearhit:2:*:v64:*")
         client.delete(key)
         client.set(key, "x")
     reader = replica(own_server.url)

@@ -14,7 +14,7 @@ from tests.support.waiting import until
 
 import nearhit
 from nearhit import AsyncCache, BackendWarning, Cache, OptionError
-from nearhit.backends import RedisBackend
+from nearhit.backends import RedisBackend, _scripts
 
 PROMPT = "How do I reset the password of my account?"
 NEARLY = "How do I reset the password of my account"
@@ -93,11 +93,32 @@ def test_no_boundary_is_crossed(server, replica):
         assert same.lookup(PROMPT, scope=scope) is None
         assert same.lookup(NEARLY, scope=scope) is None
     with server.client() as client:  # an entry of a version to come
-        (key,) = client.keys("nearhit:1:*:e:*")
+        (key,) = client.keys("nearhit:2:*:e:*")
         fields = client.hgetall(key)
-        client.hset(key.replace(b"nearhit:1:", b"nearhit:2:"), mapping=fields)
+        client.hset(key.replace(b"nearhit:2:", b"nearhit:3:"), mapping=fields)
         client.delete(key)
     assert same.lookup(PROMPT, scope="acme") is None
+
+
+def test_replicas_of_two_formats_share_invalidations_and_nothing_else(server, replica):
+    """A rolling upgrade: an older replica keeps its entries under its own number, and tells of what it invalidates."""
+    new = replica(server.url)
+    new.store(PROMPT, "Click.", tags=["t"])
+    new.flush()
+    with server.client() as client:
+        (key,) = client.keys("nearhit:2:*:e:*")
+        old = key.replace(b"nearhit:2:", b"nearhit:1:")
+        written = {"i": "0" * 32, "s": "0" * 32, "c": "1", "r": "an older replica's"}
+        client.hset(old, mapping=written)
+        told = ["nearhit:1:{log}:stream", "nearhit:1:{log}:state", "older:log", "tag", "t", "older", "10000"]
+        client.eval(_scripts.TELL.body, 2, *told)
+        until(lambda: new.lookup(PROMPT) is None)  # and neither here nor there is it served any more
+        assert replica(server.url).lookup(PROMPT) is None
+        new.store("something else", "stored")
+        new.flush()
+        assert replica(server.url).lookup("something else").response == "stored"
+        new.clear()
+        assert client.hgetall(old) == {name.encode(): value.encode() for name, value in written.items()}
 
 
 def test_two_versions_of_an_embedder_live_side_by_side(server, replica):
@@ -159,12 +180,12 @@ def test_an_answer_ends_on_the_server_too_and_leaves_nothing_behind(server, repl
     writer.flush()
     assert reader.lookup(NEARLY) is not None
     with server.client() as client:
-        until(lambda: len(client.keys("nearhit:1:*:e:*")) == 1)
+        until(lambda: len(client.keys("nearhit:2:*:e:*")) == 1)
         assert reader.lookup(NEARLY) is None
         assert reader.lookup(PROMPT) is None
         writer._backend.sweep()
-        assert [client.zcard(key) for key in client.keys("nearhit:1:*:l:*")] == [1]
-        for key in client.keys("nearhit:1:*:v64:*"):
+        assert [client.zcard(key) for key in client.keys("nearhit:2:*:l:*")] == [1]
+        for key in client.keys("nearhit:2:*:v64:*"):
             assert client.execute_command("VCARD", key) == 1
 
 
@@ -174,8 +195,8 @@ def test_the_number_of_entries_is_bounded_without_orphans(server, replica):
         writer.store(f"question number {number} of many", str(number))
     writer.flush()
     with server.client() as client:
-        assert len(client.keys("nearhit:1:*:e:*")) == 20
-        for key in client.keys("nearhit:1:*:v64:*"):
+        assert len(client.keys("nearhit:2:*:e:*")) == 20
+        for key in client.keys("nearhit:2:*:v64:*"):
             assert client.execute_command("VCARD", key) == 20
     assert replica(server.url).lookup("question number 99 of many").response == "99"
 
@@ -233,7 +254,7 @@ def test_followers_hold_new_entries_before_they_are_asked(server, replica):
     follower = replica(server.url, follow=["acme"])
     writer = replica(server.url)
     with server.client() as client:
-        until(lambda: client.execute_command("PUBSUB", "CHANNELS", "nearhit:1:*"))
+        until(lambda: client.execute_command("PUBSUB", "CHANNELS", "nearhit:2:*"))
     writer.store(PROMPT, "Click.", scope="acme")
     writer.store(PROMPT, "not followed", scope="other")
     writer.flush()
@@ -309,7 +330,7 @@ def test_one_backend_serves_one_cache(server):
 def test_exit_without_close_writes_what_is_left(server, replica):
     code = f"""
 from nearhit import Cache
-from nearhit.backends import RedisBackend
+from nearhit.backends import RedisBackend, _scripts
 cache = Cache(backend=RedisBackend({server.url!r}))
 for number in range(500):
     cache.store(f"prompt {{number}}", "answer")
@@ -317,14 +338,14 @@ for number in range(500):
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     with server.client() as client:
-        assert len(client.keys("nearhit:1:none:e:*")) == 500
+        assert len(client.keys("nearhit:2:none:e:*")) == 500
 
 
 def test_a_forked_child_has_connections_of_its_own(server):
     code = f"""
 import os
 from nearhit import Cache
-from nearhit.backends import RedisBackend
+from nearhit.backends import RedisBackend, _scripts
 cache = Cache(backend=RedisBackend({server.url!r}, deadline=5.0))
 cache.store("parent", "1")
 cache.flush()
@@ -342,4 +363,4 @@ cache.flush()
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
     assert (done.returncode, done.stderr) == (0, "")
     with server.client() as client:
-        assert len(client.keys("nearhit:1:none:e:*")) == 3
+        assert len(client.keys("nearhit:2:none:e:*")) == 3
