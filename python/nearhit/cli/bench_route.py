@@ -1,30 +1,62 @@
-"""How long a decision takes, from Python: by prompt length, form and number of tiers.
+"""How long a decision takes, and what the decisions are worth under load.
 
-Each figure is the median over rounds that take turns, so that a busy machine slows all alike.
+The first part times `decide` by prompt length, form and number of tiers: medians over rounds that take turns, so that a
+busy machine slows all alike. The second replays recorded arrivals over three simulated tiers, one of them degraded half
+of the time, with errors and stalls, under our policy and under others' balancers.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import statistics
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from nearhit._core import RouterCore
+    from nearhit.bench.replay import Scenario
     from nearhit.cli import Subparsers
 
 _SENTENCE = "Explain step by step how a hash table resolves collisions, and compare it with a search tree. "
 _CALLS = 500
+_TRACE = Path("traces", "azure_llm_conversation.csv.gz")
 
 
 def register(subparsers: Subparsers) -> None:
     """Adds `nearhit bench route`."""
-    parser = subparsers.add_parser("route", help="decision latency", description=__doc__)
-    parser.add_argument("--rounds", type=int, default=30, help="turns of each case (default: %(default)s)")
+    parser = subparsers.add_parser("route", help="decision latency, and a replay under load", description=__doc__)
+    parser.add_argument("--only", choices=("decide", "replay"), help="leave the other part out")
+    parser.add_argument("--rounds", type=int, default=30, help="turns of each case of decide (default: %(default)s)")
+    parser.add_argument(
+        "--trace",
+        type=Path,
+        action="append",
+        metavar="FILE",
+        help=f"recorded arrivals, Azure CSV or Mooncake JSON lines; repeatable (default: {_TRACE} in NEARHIT_DATA)",
+    )
+    parser.add_argument("--requests", type=int, metavar="N", help="only the first N of each trace")
+    parser.add_argument(
+        "--load",
+        type=float,
+        action="append",
+        help="share of what the tiers can do while one is degraded; repeatable (default: 0.8)",
+    )
+    parser.add_argument("--degraded", default="medium", help="small, medium, large or none (default: %(default)s)")
+    parser.add_argument("--factor", type=float, default=4.0, help="how much slower it is then (default: %(default)s)")
+    parser.add_argument("--deadline", type=float, help="seconds for each answer (default: --patience says)")
+    parser.add_argument(
+        "--patience",
+        type=float,
+        default=2.0,
+        help="deadline in times that an average request takes alone on the slowest tier (default: %(default)s)",
+    )
+    parser.add_argument("--seeds", type=int, default=3, help="replays of each policy (default: %(default)s)")
+    parser.add_argument("--plot", type=Path, metavar="PNG", help="draw the first trace and load")
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
 
 
@@ -33,24 +65,139 @@ def run(args: argparse.Namespace) -> int:
     from nearhit._errors import OptionError
     from nearhit.cli import _output
 
-    if args.rounds < 1:
-        raise OptionError(f"--rounds {args.rounds}: expected a positive number")
+    for name in ("rounds", "seeds", "requests"):
+        value = getattr(args, name)
+        if value is not None and value < 1:
+            raise OptionError(f"--{name} {value}: expected a positive number")
+    result: dict[str, Any] = {}
+    if args.only != "replay":
+        result["decide"] = _decide(args.rounds)
+    if args.only != "decide" and (traces := _traces(args)):
+        result["replay"] = _replay(args, traces)
+    if args.json:
+        _output.emit_json(result)
+        return 0
+    for name, figures in result.get("decide", {}).items():
+        print(f"{name:<42}{figures['median_us']:8.2f} µs  (least {figures['least_us']:.2f})")
+    for each in result.get("replay", []):
+        _show(each)
+    return 0
+
+
+def _traces(args: argparse.Namespace) -> list[Path]:
+    """The traces asked for, else the default one where there is one."""
+    from nearhit._errors import InputError
+    from nearhit.cli import _output
+
+    if args.trace:
+        return list(args.trace)
+    found = Path(os.environ.get("NEARHIT_DATA", "../shared/data"), _TRACE)
+    if found.is_file():
+        return [found]
+    absent = f"there is no {found} to replay: set NEARHIT_DATA, or name a file with --trace"
+    if args.only == "replay":
+        raise InputError(absent)
+    _output.note(absent)
+    return []
+
+
+def _scenarios(args: argparse.Namespace) -> list[Scenario]:
+    from nearhit._errors import OptionError
+    from nearhit.bench.replay import Scenario
+
+    names = [tier.name for tier in Scenario().tiers]
+    if args.degraded not in (*names, "none"):
+        raise OptionError(f"--degraded {args.degraded}: expected {', '.join(names)} or none")
+    degraded = None if args.degraded == "none" else names.index(args.degraded)
+    return [
+        Scenario(load=load, degraded=degraded, factor=args.factor, deadline=args.deadline, patience=args.patience)
+        for load in args.load or [0.8]
+    ]
+
+
+def _replay(args: argparse.Namespace, traces: Sequence[Path]) -> list[dict[str, Any]]:
+    from nearhit.bench.replay import POLICIES, compare, read_trace
+    from nearhit.cli import _output
+
+    scenarios = _scenarios(args)
+    read = {path: read_trace(path, args.requests) for path in traces}
+    results: list[dict[str, Any]] = []
+    with _output.progress(transient=True) as bar:
+        task = bar.add_task("replaying", total=len(read) * len(scenarios) * args.seeds * len(POLICIES))
+        for path, trace in read.items():
+            for scenario in scenarios:
+                figures, outcomes, workload = compare(
+                    scenario, trace, seeds=args.seeds, advance=lambda: bar.advance(task)
+                )
+                if args.plot and not results:
+                    _draw(args.plot, outcomes, workload)
+                results.append({"trace": path.name, **figures})
+    return results
+
+
+def _draw(path: Path, outcomes: Any, workload: Any) -> None:
+    from nearhit.bench.replay import attained_along, waits
+    from nearhit.cli import _output
+    from nearhit.evaluate import plots
+
+    along, until = attained_along(outcomes, workload), waits(outcomes, workload)
+    plots.write(
+        path,
+        [
+            ("in time, along the trace", "minutes", "in time / requests", along),
+            ("time to first token", "seconds", "with a first token / requests", until),
+        ],
+    )
+    _output.note(f"wrote {path}")
+
+
+_COLUMNS = {
+    "attained": ("in time", "{:.1%}"),
+    "attained_degraded": ("degraded", "{:.1%}"),
+    "ttft_p50": ("ttft p50", "{:.2f} s"),
+    "ttft_p99": ("ttft p99", "{:.2f} s"),
+    "ttft_p99_served": ("p99 served", "{:.2f} s"),
+    "usd_per_1000": ("USD/1000", "{:.2f}"),
+    "quality": ("quality", "{:.3f}"),
+    "good_in_time": ("good+timely", "{:.3f}"),
+    "extra_calls": ("extra", "{:.1%}"),
+    "refused": ("refused", "{:.1%}"),
+}
+
+
+def _show(each: dict[str, Any]) -> None:
+    from rich.table import Table
+
+    from nearhit.cli import _output
+
+    slow = "no tier degraded" if each["degraded"] is None else f"{each['degraded']} x {each['factor']:g}"
+    title = (
+        f"{each['trace']}: {each['requests']:,} requests in {each['seconds'] / 60:.0f} min, load {each['load']:g}, "
+        f"{slow}, deadline {each['deadline']:.1f} s, mean of {each['seeds']} seeds"
+    )
+    table = Table(title=title)
+    table.add_column("policy", no_wrap=True)
+    for name, _ in _COLUMNS.values():
+        table.add_column(name, justify="right")
+    for policy, figures in each["policies"].items():
+        table.add_row(policy, *(form.format(figures[key]["mean"]) for key, (_, form) in _COLUMNS.items()))
+    _output.show(table)
+
+
+def _decide(rounds: int) -> dict[str, dict[str, float]]:
+    """Times `decide`, in microseconds, by case."""
+    from nearhit.cli import _output
+
     cases = _cases()
     seconds: dict[str, list[float]] = {name: [] for name in cases}
     with _output.progress(transient=True) as bar:
-        for _ in bar.track(range(args.rounds), description="deciding"):
+        for _ in bar.track(range(rounds), description="deciding"):
             for name, decide in cases.items():
                 seconds[name].append(_time(decide))
-    result = {
+    return {
         name: {"median_us": statistics.median(times) * 1e6, "least_us": min(times) * 1e6}
         for name, times in seconds.items()
     }
-    if args.json:
-        _output.emit_json(result)
-    else:
-        for name, figures in result.items():
-            print(f"{name:<42}{figures['median_us']:8.2f} µs  (least {figures['least_us']:.2f})")
-    return 0
 
 
 def _cases() -> dict[str, Callable[[], Any]]:

@@ -24,9 +24,14 @@ impl CallBudget {
 #[pymethods]
 impl CallBudget {
     #[new]
-    #[pyo3(signature = (*, retry_share, hedge_share))]
-    fn new(retry_share: f64, hedge_share: f64) -> Result<Self, CoreError> {
-        Ok(Self { extra: ExtraCalls::new(retry_share, hedge_share)?, started: Instant::now() })
+    #[pyo3(signature = (*, retry_share, hedge_share, seed=None))]
+    fn new(retry_share: f64, hedge_share: f64, seed: Option<u64>) -> Result<Self, CoreError> {
+        let extra = ExtraCalls::new(retry_share, hedge_share)?;
+        let extra = match seed {
+            Some(seed) => extra.seeded(seed),
+            None => extra,
+        };
+        Ok(Self { extra, started: Instant::now() })
     }
 
     /// Counts a request, which earns its share of both.

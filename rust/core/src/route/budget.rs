@@ -110,6 +110,12 @@ impl ExtraCalls {
         })
     }
 
+    /// The same with pauses that a seed determines, for replays.
+    #[must_use]
+    pub fn seeded(self, seed: u64) -> Self {
+        Self { dice: Dice::seeded(seed), ..self }
+    }
+
     /// Counts a request, which earns its share of both.
     pub fn arrived(&self, now: f64) {
         self.retries.earn(now);

@@ -15,6 +15,11 @@ impl Default for Dice {
 }
 
 impl Dice {
+    /// Dice that fall the same way for the same seed.
+    pub(super) const fn seeded(seed: u64) -> Self {
+        Self(AtomicU64::new(mix(seed)))
+    }
+
     /// A number in [0, 1).
     pub(super) fn draw(&self) -> f64 {
         (self.next() >> 11) as f64 / (1_u64 << 53) as f64
@@ -50,5 +55,15 @@ mod tests {
             assert!((0.0..1.0).contains(&dice.draw()));
         }
         assert!(counts.iter().all(|count| (1_700..2_300).contains(count)), "{counts:?}");
+    }
+
+    #[test]
+    fn a_seed_says_how_they_fall() {
+        let draws = |seed| {
+            let dice = Dice::seeded(seed);
+            [0; 8].map(|_: u64| dice.next())
+        };
+        assert_eq!(draws(1), draws(1));
+        assert_ne!(draws(1), draws(2));
     }
 }
