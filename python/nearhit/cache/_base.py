@@ -126,7 +126,7 @@ class CacheBase:
         from nearhit import config  # noqa: PLC0415 - nobody else needs it
 
         found = config.load(path)
-        given = {**found.cache, **options}
+        given = {**found.cache_options(without=options), **options}
         if "embedder" not in given:
             given["embedder"] = found.make_embedder()
         return cls(**given)

@@ -27,7 +27,10 @@ _NATIVE_VALUES: dict[str, tuple[Any, ...]] = {
 }
 """Options of CTranslate2 that the native engine also has, with the values it has."""
 
-_OPTIONS = ("threads", *_NATIVE_VALUES)
+_WAITING = ("queue", "patience")
+"""Bounds of CTranslate2's queue; the native engine keeps nobody waiting, so that it keeps to any."""
+
+_OPTIONS = ("threads", *_NATIVE_VALUES, *_WAITING)
 
 
 def load(
@@ -40,7 +43,8 @@ def load(
         engine: "native" is nearhit's own int8 encoder for BERT-family models on the CPU; "ctranslate2" runs every
             model, on CPU and GPU; "auto" takes the native one unless the model, a failed self-test or the options ask
             for the other.
-        **options: Passed to the engine: threads; for CTranslate2 also device, compute_type, intra_threads.
+        **options: Passed to the engine: threads; for CTranslate2 also device, compute_type, intra_threads, queue and
+            patience.
 
     Raises:
         OptionError: The engine is unknown, or an option is unknown or out of range.
@@ -69,7 +73,7 @@ def load(
         from nearhit.embed.native import NativeEmbedder  # noqa: PLC0415 - loads the models package
 
         try:
-            return NativeEmbedder(model, **{name: options[name] for name in options if name not in _NATIVE_VALUES})
+            return NativeEmbedder(model, **{name: options[name] for name in options if name == "threads"})
         except ModelFormatError as error:
             if engine == "native":
                 raise

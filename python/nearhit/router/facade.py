@@ -104,7 +104,7 @@ class _Base:
         from nearhit import config  # noqa: PLC0415 - nobody else needs it
 
         found = config.load(path)
-        given = {"tiers": None, **found.router, **options}
+        given = {"tiers": None, **found.router_options(without=options), **options}
         tiers = given.pop("tiers")
         return cls(found.make_tiers() if tiers is None else tiers, **given)
 
