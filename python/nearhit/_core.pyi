@@ -53,6 +53,31 @@ class RouteRequest:
     def tokens(self) -> float: ...
     @property
     def inherited(self) -> bool: ...
+    @property
+    def prompt(self) -> str: ...
+
+@final
+class HeldRules:
+    """The rules that hold for one request."""
+
+    def __len__(self) -> int: ...
+
+@final
+class AppliedRule:
+    """A rule that holds for a request.
+
+    Attributes:
+        name: Of the rule.
+        evidence: What shows that it holds.
+        kept: False where it was set aside: no tier that it allows can take the request.
+    """
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def evidence(self) -> str: ...
+    @property
+    def kept(self) -> bool: ...
 
 @final
 class Alternative:
@@ -104,6 +129,7 @@ class RouteDecision:
         predicted_cost: US dollars.
         alternatives: The other tiers, the most useful first.
         choice: The chosen tier in the form of the alternatives.
+        rules: The rules that hold for the request, in the order in which they were applied.
     """
 
     @property
@@ -132,6 +158,8 @@ class RouteDecision:
     def alternatives(self) -> list[Alternative]: ...
     @property
     def choice(self) -> Alternative: ...
+    @property
+    def rules(self) -> list[AppliedRule]: ...
 
 @final
 class RouterCore:
@@ -147,7 +175,24 @@ class RouterCore:
         cooldown: float,
         heads: Sequence[tuple[float, Sequence[float], Sequence[float]]] | None = None,
         embedded_heads: Sequence[tuple[float, Sequence[float], Sequence[float]]] | None = None,
+        rules: Sequence[tuple[str, bool, Sequence[str], Sequence[str], float | None, Any]] = ...,
     ) -> RouterCore: ...
+    def beside(
+        self,
+        *,
+        strategy: str,
+        cost_weight: float,
+        heads: Sequence[tuple[float, Sequence[float], Sequence[float]]] | None = None,
+        embedded_heads: Sequence[tuple[float, Sequence[float], Sequence[float]]] | None = None,
+        rules: Sequence[tuple[str, bool, Sequence[str], Sequence[str], float | None, Any]] = ...,
+    ) -> RouterCore: ...
+    def calibrate(
+        self,
+        prompts: Sequence[tuple[RouteRequest, Any, HeldRules | None]],
+        strong: int,
+        target: str,
+        value: float,
+    ) -> tuple[float, float, float, float, list[float]]: ...
     def decide(
         self,
         prompt: str | Sequence[Mapping[str, Any]] | RouteRequest,
@@ -158,8 +203,18 @@ class RouterCore:
         tools: bool = False,
         excluded: Sequence[int] = ...,
         vector: Any = None,
+        held: HeldRules | None = None,
         now: float | None = None,
     ) -> RouteDecision: ...
+    def holding(
+        self,
+        request: RouteRequest,
+        *,
+        tags: Sequence[str] = ...,
+        fields: Sequence[Any] = ...,
+        tools: bool = False,
+        vector: Any = None,
+    ) -> HeldRules: ...
     @staticmethod
     def read(prompt: str | Sequence[Mapping[str, Any]]) -> RouteRequest: ...
     def start(self, tier: int, *, now: float | None = None) -> bool: ...
@@ -168,7 +223,9 @@ class RouterCore:
     ) -> None: ...
     def failed(self, tier: int, tokens: float, waited: float | None = None, *, now: float | None = None) -> None: ...
     def cancelled(self, tier: int, tokens: float, waited: float | None = None, *, now: float | None = None) -> None: ...
-    def ttft_quantile(self, tier: int, q: float, least: int) -> float | None: ...
+    def ttft_quantile(
+        self, tier: int, q: float, least: int, *, tokens: float | None = None, now: float | None = None
+    ) -> float | None: ...
     def rest(self, tier: int, seconds: float, *, now: float | None = None) -> None: ...
     def rested_in(self, *, now: float | None = None) -> tuple[float, float] | None: ...
     def state(self, tier: int, *, now: float | None = None) -> tuple[int, int, int, float]: ...

@@ -21,6 +21,10 @@ PLACES = {
     nearhit.AsyncRouter: "router",
     router.Cascade: "router.cascade",
     router.TierProfile: "router.profiles.*",
+    router.KeywordRule: "router.rules",
+    router.RegexRule: "router.rules",
+    router.MetadataRule: "router.rules",
+    router.SemanticRule: "router.rules",
     backends.RedisBackend: "cache.backend",
     tiers.Tier: "tiers.openai",
     tiers.OpenAITier: "tiers.openai",
@@ -39,6 +43,7 @@ PLACES = {
 FROM_CODE_ALONE = {
     "cache.embedder": "a part of its own: [embedder]",
     "router.tiers": "parts of their own: [[tiers]]",
+    "router.embedder": "a part of its own: [embedder]",
     "router.cache": "Router.from_config(cache=Cache.from_config()), so that it is one cache for all who use it",
     "router.cascade.score": "a function",
     "openai.client": "what is wrapped",
@@ -50,6 +55,7 @@ FROM_CODE_ALONE = {
 OTHERS = {
     nearhit.FunctionTier: "made of a function",
     nearhit.VectorIndex: "data of the caller's, no part of a running cache",
+    router.Rule: "what the kinds of rules share",
     cache.TierJudge: "made of the tier that stands at [cache.judge]",
     cache.Request: "made of a request",
     cache.Trial: "what a judge is given",
@@ -59,9 +65,9 @@ OTHERS = {
 """Public classes that have no place in the file, and why."""
 
 RECORDS = {
-    "AsyncRouterStream", "AsyncTierStream", "Alternative", "BackendStats", "Candidate", "Counts", "Decision",
-    "Explanation", "Hit", "Info", "Judgement", "Latency", "Lookup", "RouterStream", "ScopeStats", "Span", "Stats",
-    "TierStream", "Trace", "Attempt", "Usage",
+    "AsyncRouterStream", "AsyncTierStream", "Alternative", "AppliedRule", "BackendStats", "Candidate", "Counts",
+    "Decision", "Explanation", "Hit", "Info", "Judgement", "Latency", "Lookup", "RouterStream", "ScopeStats", "Span",
+    "Stats", "TierStream", "Trace", "Attempt", "Usage",
 }  # fmt: skip
 """What nearhit makes and hands out."""
 

@@ -1,17 +1,19 @@
-"""Show how a prompt would be routed: which tier, why, and what was thought of the others. Sends nothing."""
+"""Show how a prompt would be routed: which tier, by which rules, why, and what was thought of the others."""
 
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Never
 
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Mapping, Sequence
 
     from nearhit.cli import Subparsers
-    from nearhit.router import Alternative, TierProfile
+    from nearhit.router import Alternative, Router, TierProfile
 
 _TIERS = ("small:0.6:0.15:0.6", "large:0.9:2.5:10")
+_OF_TIERS = ("price", "quality", "max_context", "capabilities", "max_concurrency")
 
 
 def register(subparsers: Subparsers) -> None:
@@ -23,24 +25,37 @@ def register(subparsers: Subparsers) -> None:
         metavar="NAME:QUALITY[:IN:OUT]",
         action="append",
         help="a tier: share of prompts it answers well, US dollars per million prompt and answer tokens; may be "
-        f"repeated (default: {' '.join(_TIERS)})",
+        f"repeated (default: those of --config, else {' '.join(_TIERS)})",
     )
-    parser.add_argument("--strategy", default="complexity", help="complexity, best, cheapest or fastest")
-    parser.add_argument("--cost-weight", type=float, default=0.3, help="quality that the dearest tier must add")
+    parser.add_argument(
+        "--config",
+        metavar="FILE",
+        help="a nearhit.toml with [[tiers]], [router] and [[router.rules]]; no tier is loaded or called",
+    )
+    parser.add_argument("--strategy", help="complexity (the default), best, cheapest or fastest")
+    parser.add_argument("--cost-weight", type=float, help="quality that the dearest tier must add (default: 0.3)")
     parser.add_argument("--max-cost", type=float, help="US dollars that the answer may cost")
     parser.add_argument("--max-tokens", type=int, help="longest answer, in tokens")
+    parser.add_argument("--tag", action="append", default=[], help="a tag, for rules of metadata; may be repeated")
+    parser.add_argument(
+        "--about",
+        metavar="NAME=VALUE",
+        action="append",
+        default=[],
+        help="a fact for rules of metadata, such as user=alice; may be repeated",
+    )
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
 
 
 def run(args: argparse.Namespace) -> int:
     """Runs the command; returns the exit status."""
-    from nearhit._core import RouterCore
     from nearhit.cli import _output
 
-    profiles = [_profile(text) for text in args.tier or _TIERS]
-    core = RouterCore(profiles, strategy=args.strategy, cost_weight=args.cost_weight, failures=1, cooldown=1.0)
+    router = _router(args)
     prompt = sys.stdin.read() if args.prompt == "-" else args.prompt
-    decision = core.decide(prompt, max_cost=args.max_cost, max_tokens=args.max_tokens)
+    decision = router.decide(
+        prompt, max_cost=args.max_cost, max_tokens=args.max_tokens, tags=args.tag, about=_about(args.about)
+    )
     every = [decision.choice, *decision.alternatives]
     if args.json:
         _output.emit_json(
@@ -50,20 +65,90 @@ def run(args: argparse.Namespace) -> int:
                 "difficulty": decision.difficulty,
                 "score": decision.score,
                 "predicted_cost": decision.predicted_cost,
+                "rules": [{"name": each.name, "evidence": each.evidence, "kept": each.kept} for each in decision.rules],
                 "tiers": [_fields(each) for each in every],
             }
         )
         return 0
+    from rich.markup import escape
     from rich.table import Table
 
     console = _output.results()
-    console.print(f"{decision.tier}: {decision.reason}")
+    console.print(escape(f"{decision.tier}: {decision.reason}"))
+    for rule in decision.rules:
+        console.print(escape(f"rule {rule.name}: {rule.evidence}; {'kept' if rule.kept else 'set aside'}"))
     table = Table("tier", "answers well", "US dollars", "utility", "verdict")
     for each in every:
         cost = f"{each.predicted_cost:.6f}"
-        table.add_row(each.tier, f"{each.score:.3f}", cost, f"{each.utility:+.3f}", each.verdict)
+        table.add_row(escape(each.tier), f"{each.score:.3f}", cost, f"{each.utility:+.3f}", escape(each.verdict))
     console.print(table)
     return 0
+
+
+def _router(args: argparse.Namespace) -> Router:
+    """The router that the options describe, over tiers that cannot be called."""
+    from nearhit import config
+    from nearhit._errors import OptionError
+    from nearhit.router import Router, SemanticRule
+
+    given: dict[str, Any] = {"strategy": args.strategy, "cost_weight": args.cost_weight}
+    options = {name: value for name, value in given.items() if value is not None}
+    found = config.load(args.config) if args.config else config.Config()
+    if args.tier or not args.config:
+        profiles = [_profile(text) for text in args.tier or _TIERS]
+        options |= {"profiles": {profile.name: profile for profile in profiles}}
+        tiers = [_stand_in(profile.name) for profile in profiles]
+    else:
+        tiers = [_stand_in(tier["name"], _promises(tier)) for tier in found.tiers]
+        if not tiers:
+            raise OptionError(f"{args.config} has no [[tiers]]: add some, or name tiers with --tier")
+    configured = found.router_options(without={"on_trace", *options})
+    semantic = any(isinstance(rule, SemanticRule) for rule in configured.get("rules", ()))
+    embedder = found.make_embedder() if semantic else None
+    return Router(tiers, embedder=embedder, **configured, **options)
+
+
+def _promises(tier: Mapping[str, Any]) -> dict[str, Any]:
+    """What a configured tier says of itself; one of replicas says what its first replica does."""
+    from nearhit.tiers import Price
+
+    stated = {**(tier.get("tiers") or [{}])[0], **tier}
+    found = {name: stated[name] for name in _OF_TIERS if name in stated}
+    return {**found, "price": Price(**found["price"])} if found.get("price") else found
+
+
+def _stand_in(name: str, options: dict[str, Any] | None = None) -> Any:
+    from nearhit.tiers import FunctionTier
+
+    return FunctionTier(name, _never, **(options or {}))
+
+
+def _never(*_messages: object, **_params: object) -> Never:
+    raise AssertionError("a dry run calls no tier")
+
+
+def _about(given: Sequence[str]) -> dict[str, Any]:
+    """Facts by name; values that read as JSON are what they say, all others are texts."""
+    import json
+
+    from nearhit._errors import OptionError
+
+    found: dict[str, Any] = {}
+    for text in given:
+        name, equals, value = text.partition("=")
+        if not equals or not name:
+            raise OptionError(f"--about {text!r} is not valid: expected NAME=VALUE")
+        *path, last = name.split(".")
+        place = found
+        for key in path:
+            place = place.setdefault(key, {})
+            if not isinstance(place, dict):
+                raise OptionError(f"--about {text!r} is not valid: {key} is a value already")
+        try:
+            place[last] = json.loads(value)
+        except ValueError:
+            place[last] = value
+    return found
 
 
 def _fields(each: Alternative) -> dict[str, object]:

@@ -27,6 +27,11 @@
     [router.profiles.large]         # NEARHIT_ROUTER_PROFILES_LARGE_TTFT...: those of nearhit.TierProfile, by tier
     ttft = 0.4
 
+    [[router.rules]]                # those of a rule's class; semantic ones use [embedder] where there is no cache
+    type = "keywords"               # "regex", "metadata" or "semantic"
+    keywords = ["refund", "chargeback"]
+    only = "large"
+
     [openai]                        # NEARHIT_OPENAI_EMBEDDING_DEADLINE...: those of nearhit.openai.wrap
     embedding_deadline = 0.5
     defaults = {tenant = "acme"}

@@ -133,6 +133,7 @@ class Chosen:
 
     kinds: Mapping[str, Made]
     wrap: Callable[[Any], Any] | None = None
+    named: bool = True
     short: str | None = None
 
     def fields(self, given: Mapping[str, Any]) -> Mapping[str, Option]:
@@ -141,7 +142,7 @@ class Chosen:
         if kind not in self.kinds:
             expected = " or ".join(f'"{each}"' for each in self.kinds)
             raise OptionError(f"type={given.get('type')!r} is not valid: expected {expected}")
-        if not isinstance(given.get("name"), str) or not given["name"]:
+        if self.named and (not isinstance(given.get("name"), str) or not given["name"]):
             raise OptionError(f"name={given.get('name')!r} is not valid: a tier of type {kind!r} has no name")
         return {"type": Option(choices=tuple(self.kinds)), **self.kinds[kind].options}
 
@@ -308,6 +309,7 @@ def _imported() -> dict[str, Any]:
     found: dict[str, Any] = {}
     for module, names in (
         ("nearhit.router.profile", ("TierProfile",)),
+        ("nearhit.router.rules", ("Rule",)),
         ("nearhit.tiers", ("Price", "Tier", "Timeouts")),
         ("nearhit.openai", ("Controls",)),
         ("nearhit.cache._judge", ("Judge", "JudgeOption")),

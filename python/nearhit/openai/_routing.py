@@ -23,6 +23,8 @@ _NOT_PASSED_ON: Final = frozenset({
     "metadata", "prompt_cache_key", "prompt_cache_retention", "safety_identifier", "service_tier", "store", "user",
 })  # fmt: skip
 """Parts of a request that are the router's own business, or between the client and its server."""
+_TOLD: Final = ("metadata", "safety_identifier", "service_tier", "user")
+"""Those of them that rules of metadata may ask for."""
 
 
 class Routing:
@@ -87,7 +89,8 @@ class Routing:
         name = asked.controls.get("tier")
         if name is None:
             deadline = asked.controls.get("deadline")
-            return getattr(router, method)(messages, cache=False, deadline=deadline, **params)
+            about = {name: asked.request[name] for name in _TOLD if name in asked.request}
+            return getattr(router, method)(messages, cache=False, deadline=deadline, about=about, **params)
         tier = next((tier for tier in router.tiers if tier.name == name), None)
         if tier is None:
             known = ", ".join(tier.name for tier in router.tiers)

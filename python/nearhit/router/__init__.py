@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
-from nearhit._core import Alternative
+from nearhit._core import Alternative, AppliedRule
 from nearhit._core import RouteDecision as Decision
 from nearhit.router.cascade import Cascade
 from nearhit.router.facade import AsyncRouter, Router
 from nearhit.router.heads import RoutingHead
 from nearhit.router.profile import TierProfile
+from nearhit.router.rules import KeywordRule, MetadataRule, RegexRule, Rule, SemanticRule
 from nearhit.router.stream import AsyncRouterStream, RouterStream
 
 __all__ = [
     "Alternative",
+    "AppliedRule",
     "AsyncRouter",
     "AsyncRouterStream",
     "Cascade",
     "Decision",
+    "KeywordRule",
+    "MetadataRule",
+    "RegexRule",
     "Router",
     "RouterStream",
     "RoutingHead",
+    "Rule",
+    "SemanticRule",
     "TierProfile",
 ]

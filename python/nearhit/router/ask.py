@@ -7,7 +7,7 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from nearhit._errors import DeadlineError, Error, NoTierError
+from nearhit._errors import DeadlineError, EmbeddingError, Error, NoTierError
 from nearhit.router.call import Call
 from nearhit.router.cascade import Cascade, Held
 from nearhit.router.limits import need_of
@@ -19,10 +19,12 @@ from nearhit.tiers.timing import Stopwatch
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 
-    from nearhit._core import CallBudget, RouteDecision, RouterCore, RouteRequest
+    from nearhit._core import CallBudget, HeldRules, RouteDecision, RouterCore, RouteRequest
     from nearhit._types import Chunk, Message
+    from nearhit.cache._embedding import Embedded
     from nearhit.router.limits import Limits
     from nearhit.router.profile import Answerer
+    from nearhit.router.rules import RuleBook
     from nearhit.trace import Trace
 
 _LONGEST_WAIT = 30.0
@@ -30,7 +32,11 @@ _LONGEST_WAIT = 30.0
 
 _HEDGE_QUANTILE = 0.95
 _HEDGE_SAMPLES = 20
-"""Calls of the last minutes without which the quantile is a guess."""
+"""Calls of the last minutes, of about the prompt's length where there are so many, without which it is a guess."""
+
+
+_LONGEST_EMBEDDING = 0.5
+"""Seconds that a request waits for an embedding that only a rule needs."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +50,8 @@ class Means:
         retries: Retries of one request at most.
         hedge: Whether slow calls are hedged.
         cascade: When an answer is not good enough; None to pass on all.
+        book: The rules; None without any.
+        head_embedder: Start of the ids of the embedders whose vectors the head understands; "" for none.
     """
 
     core: RouterCore
@@ -52,6 +60,13 @@ class Means:
     retries: int
     hedge: bool
     cascade: Cascade | None
+    book: RuleBook | None
+    head_embedder: str
+
+    def for_head(self, embedded: Embedded, book: RuleBook) -> Any | None:
+        """The vector that a rule needed, where the head understands it too."""
+        known = book.embedder is not None and self.head_embedder and book.embedder.id.startswith(self.head_embedder)
+        return embedded.vector if known and not embedded.truncated else None
 
 
 class Asking:
@@ -68,7 +83,7 @@ class Asking:
         params: The tier's parameters.
         limits: The request's limits.
         trace: The request's trace.
-        vector: Gives the prompt's embedding, where there is one.
+        vector: Gives the prompt's embedding by an embedder whose id starts so, where there is one.
 
     Attributes:
         model: Name of the model that answers.
@@ -84,7 +99,7 @@ class Asking:
         params: Mapping[str, Any],
         limits: Limits,
         trace: Trace,
-        vector: Callable[[], Any | None],
+        vector: Callable[[str], Any | None],
     ) -> None:
         self.model = ""
         self.sure = True
@@ -106,6 +121,9 @@ class Asking:
         self._held: tuple[Held, Call] | None = None
         self._floor: float | None = None
         self._leading: Call | None = None
+        self._held_rules: HeldRules | None = None
+        self._embedded: Any | None = None
+        self._aside: frozenset[str] | None = None
 
     async def pieces(self) -> AsyncGenerator[Chunk, None]:
         """Yields the pieces of the answer.
@@ -116,6 +134,8 @@ class Asking:
             TierError: What the first tier raised, where every tier tried has failed.
         """
         self._means.budget.arrived()
+        if self._means.book is not None:
+            await self._apply(self._means.book)
         try:
             async with aclosing(self._tries()) as pieces:
                 async for chunk in pieces:
@@ -130,6 +150,45 @@ class Asking:
             self._lead(call)
             for chunk in held.chunks:
                 yield chunk
+
+    async def _apply(self, book: RuleBook) -> None:
+        """Finds the rules that hold, once for all decisions about the request.
+
+        Raises:
+            EmbeddingError: A strict rule needs an embedding, and there is none to be had.
+        """
+        vector = None
+        if (
+            book.embedder is not None and not self._request.inherited
+        ):  # a lookup embeds the "yes", not what it continues
+            vector = self._vector(book.embedder.id)
+        if vector is None and book.embedder is not None:
+            embedded = await self._embed(book)
+            if embedded is not None:
+                vector, self._embedded = embedded.vector, self._means.for_head(embedded, book)
+        with self._trace.span("rules"):
+            self._held_rules = book.held(
+                self._means.core,
+                self._request,
+                tags=self._limits.tags,
+                about=self._limits.about,
+                params=self._params,
+                vector=vector,
+            )
+
+    async def _embed(self, book: RuleBook) -> Embedded | None:
+        """Embeds the prompt off the event loop; None where that fails or takes too long, unless a rule is strict."""
+        left = self._limits.left(self._trace)
+        longest = _LONGEST_EMBEDDING if left is None else min(left, _LONGEST_EMBEDDING)
+        try:
+            with self._trace.span("embed"):
+                return await asyncio.wait_for(asyncio.to_thread(book.embed, self._request), longest)
+        except (Error, TimeoutError) as error:
+            why = f"the embedder took more than {longest:.1f} s" if isinstance(error, TimeoutError) else str(error)
+            if book.strict:
+                raise EmbeddingError(f"a strict rule needs the prompt's embedding: {why}") from error
+            self._trace.notes.append(f"semantic rules were not applied: {why}")
+            return None
 
     async def _tries(self) -> AsyncGenerator[Chunk, None]:
         decision, why = await self._decide(), "chosen"
@@ -162,6 +221,8 @@ class Asking:
                 with trace.span("decide") as attributes:
                     decision = self._choose(self._failed | self._weak)
                     attributes["tier"] = decision.tier
+                    if self._aside is None and self._held_rules is not None:
+                        self._aside = _set_aside(decision)
                     return decision
             except NoTierError as refusal:
                 if self._weak and not self._left_whole():
@@ -193,21 +254,35 @@ class Asking:
         return self._held is not None and self._held[0].whole
 
     def _choose(self, excluded: set[int], now: float | None = None) -> RouteDecision:
-        """Decides; after an answer that was too weak, only for a tier with a higher score that makes the deadline."""
+        """Decides; after an answer that was too weak, only for a tier with a higher score that makes the deadline.
+
+        That tier must keep the rules that the first choice kept: a rule may force the weaker one.
+        """
         limits, floor = self._limits, self._floor
         need = {**self._need, "max_cost": self._money_left()}
         left = limits.left(self._trace)
         out = set(excluded)
         while True:
+            vector = self._vector(self._means.head_embedder)
             decision = self._means.core.decide(
-                self._request, deadline=left, excluded=sorted(out), vector=self._vector(), now=now, **need
+                self._request,
+                deadline=left,
+                excluded=sorted(out),
+                vector=self._embedded if vector is None else vector,
+                held=self._held_rules,
+                now=now,
+                **need,
             )
             if floor is None:
                 return decision
             late = left is not None and decision.predicted_e2e is not None and decision.predicted_e2e > left
-            if decision.score > floor and not late:
+            if decision.score > floor and not late and self._keeps_rules(decision):
                 return decision
             out.add(decision.index)
+
+    def _keeps_rules(self, decision: RouteDecision) -> bool:
+        """Whether no rule is set aside that was kept at first."""
+        return self._held_rules is None or _set_aside(decision) <= (self._aside or frozenset())
 
     def _money_left(self) -> float | None:
         if self._limits.max_cost is None:
@@ -340,7 +415,7 @@ class Asking:
             return None
         if len(means.tiers) == 1 and not isinstance(call.tier, ReplicaTier):
             return None
-        return means.core.ttft_quantile(call.index, _HEDGE_QUANTILE, _HEDGE_SAMPLES)
+        return means.core.ttft_quantile(call.index, _HEDGE_QUANTILE, _HEDGE_SAMPLES, tokens=self._request.tokens)
 
     def _hedge(self, call: Call) -> Call | None:
         """Starts a second call: of another replica of the same tier, else of the next best tier that is in time."""
@@ -355,4 +430,10 @@ class Asking:
             return None
         if left is not None and decision.predicted_ttft is not None and decision.predicted_ttft >= left:
             return None
+        if not self._keeps_rules(decision):
+            return None
         return self._call(decision, "hedge", avoid) if self._means.budget.hedge() else None
+
+
+def _set_aside(decision: RouteDecision) -> frozenset[str]:
+    return frozenset(rule.name for rule in decision.rules if not rule.kept)

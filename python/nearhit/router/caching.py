@@ -31,11 +31,9 @@ class CacheSide:
 
     Args:
         cache: A `nearhit.Cache` or `nearhit.AsyncCache`, or an object with their `lookup` and `store`.
-        embedder: Start of the ids of the embedders whose vectors the router's head understands; "" for none.
     """
 
-    def __init__(self, cache: Any, embedder: str) -> None:
-        self._embedder = embedder
+    def __init__(self, cache: Any) -> None:
         # Our own caches are asked through their asynchronous face: what takes microseconds runs in place, embedding in
         # a worker thread, and the lookup tells its stages and spares the store a second embedding.
         self._traced = AsyncCache.sharing(cache) if isinstance(cache, CacheBase) else None
@@ -59,15 +57,18 @@ class CacheSide:
         trace.add("lookup", start, trace.elapsed - start, kind=hit.kind if hit is not None else "miss")
         return hit
 
-    def vector(self, trace: Trace) -> Any | None:
-        """The prompt's embedding, where the lookup has made one that the head was fitted on."""
+    def vector(self, trace: Trace, embedder: str) -> Any | None:
+        """The prompt's embedding, where the lookup has made one.
+
+        Args:
+            trace: The request's trace.
+            embedder: Start of the ids of the embedders whose vectors are of use; "" for none.
+        """
         lookup = trace.lookup
-        embedder = None if self._traced is None else self._traced.embedder
-        if lookup is None or lookup.truncated or embedder is None or not self._embedder:
+        made_by = None if self._traced is None else self._traced.embedder
+        if lookup is None or lookup.truncated or made_by is None or not embedder:
             return None
-        if not embedder.id.startswith(self._embedder):
-            return None
-        return lookup.vector
+        return lookup.vector if made_by.id.startswith(embedder) else None
 
     @property
     def direct(self) -> bool:

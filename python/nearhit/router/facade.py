@@ -13,21 +13,23 @@ from nearhit.router.ask import Means
 from nearhit.router.caching import SHIPPED_EMBEDDER, CacheSide
 from nearhit.router.cascade import Cascade
 from nearhit.router.heads import RoutingHead
-from nearhit.router.limits import Limits
+from nearhit.router.limits import Limits, check_facts
 from nearhit.router.pipeline import Pipeline
 from nearhit.router.profile import profiles_of
+from nearhit.router.rules import RuleBook, SemanticRule
 from nearhit.router.stream import AsyncRouterStream, RouterStream
 from nearhit.tiers.options import check_kind, check_whole
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     import numpy as np
     from numpy.typing import NDArray
 
-    from nearhit._core import RouteDecision
-    from nearhit._types import Completion, Message, Prompt
+    from nearhit._core import RouteDecision, RouteRequest
+    from nearhit._types import Completion, Embedder, Message, Prompt
     from nearhit.router.profile import Answerer, TierProfile
+    from nearhit.router.rules import Rule
     from nearhit.trace import Trace
 
 
@@ -45,6 +47,8 @@ class _Base:
         cost_weight: float = 0.3,
         profiles: Mapping[str, TierProfile] | None = None,
         head: RoutingHead | str | PathLike[str] | None = None,
+        rules: Sequence[Rule] = (),
+        embedder: Embedder | None = None,
         breaker_failures: int = 5,
         breaker_cooldown: float = 5.0,
         retries: int = 2,
@@ -65,6 +69,7 @@ class _Base:
         fitted = RoutingHead.load(head) if isinstance(head, str | PathLike) else head
         check_kind("head", fitted, RoutingHead)
         heads, embedded = (None, None) if fitted is None else fitted.arranged([tier.name for tier in self._tiers])
+        book = RuleBook(rules, getattr(cache, "embedder", None) if embedder is None else embedder)
         self._core = RouterCore(
             complete,
             strategy=str(strategy),
@@ -73,7 +78,9 @@ class _Base:
             cooldown=breaker_cooldown,
             heads=heads,
             embedded_heads=embedded,
+            rules=book.fields,
         )
+        self._book = book if book.fields else None
         check_kind("cascade", cascade, Cascade)
         check_whole("retries", retries, least=0)
         if on_trace is not None and not callable(on_trace):
@@ -86,9 +93,10 @@ class _Base:
             retries=retries,
             hedge=hedge_share > 0,
             cascade=cascade,
+            book=self._book,
+            head_embedder=SHIPPED_EMBEDDER if fitted is None else fitted.embedder,
         )
-        embedder = SHIPPED_EMBEDDER if fitted is None else fitted.embedder
-        self._side = None if cache is None else CacheSide(cache, embedder)
+        self._side = None if cache is None else CacheSide(cache)
 
     @classmethod
     def from_config(cls, path: str | PathLike[str] | None = None, **options: Any) -> Self:
@@ -105,6 +113,9 @@ class _Base:
 
         found = config.load(path)
         given = {"tiers": None, **found.router_options(without=options), **options}
+        semantic = any(isinstance(rule, SemanticRule) for rule in given.get("rules", ()))
+        if semantic and given.get("cache") is None and "embedder" not in given:
+            given["embedder"] = found.make_embedder()
         tiers = given.pop("tiers")
         return cls(found.make_tiers() if tiers is None else tiers, **given)
 
@@ -129,8 +140,12 @@ class _Base:
         max_tokens: int | None = None,
         tools: bool = False,
         vector: NDArray[np.float32] | None = None,
+        tags: Sequence[str] = (),
+        about: Mapping[str, Any] | None = None,
     ) -> RouteDecision:
         """Chooses a tier; sends nothing and changes nothing.
+
+        Takes microseconds; with a `SemanticRule` and without `vector` the prompt is embedded, which takes milliseconds.
 
         Args:
             prompt: A prompt, or messages in the OpenAI form.
@@ -139,22 +154,39 @@ class _Base:
             max_tokens: Longest answer asked for, in tokens.
             tools: Whether tools are given.
             vector: The prompt's embedding, float32 of shape [dim], where one is at hand.
+            tags: What a `MetadataRule` asks for.
+            about: Facts by name for its `fields`, among them any of the request's parameters.
 
         Returns:
-            The decision: tier, score (the probability that this tier answers well), reason, alternatives, predictions.
+            The decision: tier, score (the probability that this tier answers well), reason, alternatives, predictions,
+            and the rules that hold.
 
         Raises:
             InputError: A prompt that cannot be read, or a limit without a meaning.
+            EmbeddingError: The prompt has to be embedded, and the embedder failed.
             NoTierError: No tier can take the request.
             DeadlineError: No tier has ever been fast enough.
         """
+        request: Prompt | RouteRequest = prompt
+        held = None
+        if self._book is not None:
+            request = self._core.read(prompt)
+            about = {} if about is None else about
+            check_facts(tags, about)
+            embedded = self._book.embed(request) if vector is None else None
+            meant = vector if embedded is None else embedded.vector
+            params = {"tools": tools}
+            held = self._book.held(self._core, request, tags=tags, about=about, params=params, vector=meant)
+            if embedded is not None:
+                vector = self._means.for_head(embedded, self._book)
         return self._core.decide(
-            prompt,
+            request,
             deadline=self._limits.deadline if deadline is None else deadline,
             max_cost=self._limits.max_cost if max_cost is None else max_cost,
             max_tokens=max_tokens,
             tools=tools,
             vector=vector,
+            held=held,
         )
 
     def state(self) -> dict[str, dict[str, float]]:
@@ -174,6 +206,8 @@ class _Base:
         cache: bool = True,
         priority: int = 0,
         session: str | None = None,
+        tags: Sequence[str] = (),
+        about: Mapping[str, Any] | None = None,
         **params: Any,
     ) -> Pipeline:
         request = self._core.read(messages)
@@ -184,6 +218,8 @@ class _Base:
             cache=cache,
             priority=priority,
             session=session,
+            tags=tags,
+            about={} if about is None else about,
         )
         listed: list[Message] = [{"role": "user", "content": messages}] if isinstance(messages, str) else list(messages)
         return Pipeline(
@@ -210,19 +246,25 @@ class Router(_Base):
             cost relative to the dearest tier).
         profiles: What to assume of tiers, by name, in place of what they state themselves.
         head: A `RoutingHead` fitted on outcomes of these tiers, or its file; None for the shipped one.
+        rules: `KeywordRule`, `RegexRule`, `MetadataRule` and `SemanticRule` of `nearhit.router`, the first taking
+            precedence: which tiers a request may go to, whatever its difficulty.
+        embedder: Embeds for semantic rules; the cache's by default.
         breaker_failures: Failures in a row after which a tier is set aside.
         breaker_cooldown: Seconds until one probe; doubles with each failed probe.
         retries: Times that one request asks the same tier once more, at most. A failed tier is asked again only
             where no other is at least as good: upwards the router falls back at once.
         retry_share: Retries that may be made, as a share of all requests; beyond it, failures are passed on at once.
         hedge_share: Hedges that may be made, as a share of all requests; 0 for none. A call without content after its
-            tier's p95 of the last minutes (from 20 calls on) gets a second one beside it, of another replica or the
-            next best tier; the first content wins, the other call is cancelled, and the trace has both.
+            tier's p95 of the last minutes for prompts of about this length (from 20 calls on) gets a second one beside
+            it, of another replica or the next best tier; the first content wins, the other call is cancelled, and the
+            trace has both.
         cascade: A `Cascade`: when an answer is not good enough and a better tier is asked; None to pass on all.
         on_trace: Called with each request's trace at its end, for example `nearhit.otel.OpenTelemetry()`.
 
     Raises:
-        OptionError: No tiers, a name twice, an unknown strategy, a value out of its range.
+        OptionError: No tiers, a name twice, an unknown strategy, a value out of its range; a rule that names a tier
+            which is not there, or a pattern that is not valid.
+        EmbeddingError: The utterances of a semantic rule cannot be embedded.
 
     Example:
         >>> from nearhit import FunctionTier, Router
@@ -239,9 +281,9 @@ class Router(_Base):
         Args:
             messages: A prompt, or messages in the OpenAI form.
             **params: `deadline`, `max_cost`, `scope` (the caller's scope in the cache), `cache=False`, `priority` (a
-                whole number: higher ones leave a tier's queue first, those below 0 are neither retried nor hedged) and
-                `session` (a text: its requests go to the same replica) are the router's; all others go to the tier:
-                temperature, max_tokens, tools...
+                whole number: higher ones leave a tier's queue first, those below 0 are neither retried nor hedged),
+                `session` (a text: its requests go to the same replica), `tags` and `about` (what a `MetadataRule` asks
+                for) are the router's; all others go to the tier: temperature, max_tokens, tools...
 
         Raises:
             InputError: Messages or parameters that cannot be read.

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from nearhit._errors import DeadlineError, OptionError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from nearhit.trace import Trace
 
 
@@ -25,6 +24,8 @@ class Limits:
         cache: False to neither look up nor store.
         priority: Requests of a higher one leave a tier's queue first; those below 0 are neither retried nor hedged.
         session: Requests of one session go to the same replica, as long as it is not overloaded.
+        tags: What rules of metadata ask for; not sent to tiers.
+        about: Further facts for them, by name; not sent to tiers.
     """
 
     deadline: float | None = None
@@ -33,6 +34,8 @@ class Limits:
     cache: bool = True
     priority: int = 0
     session: str | None = None
+    tags: Sequence[str] = ()
+    about: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         check_seconds("deadline", self.deadline)
@@ -41,6 +44,7 @@ class Limits:
             raise OptionError(f"priority={self.priority!r} is not valid: expected a whole number, 0 by default")
         if self.session is not None and not isinstance(self.session, str):
             raise OptionError(f"session={self.session!r} is not valid: expected a text, or None")
+        check_facts(self.tags, self.about)
 
     def left(self, trace: Trace) -> float | None:
         """Returns the seconds left until the deadline; None without one.
@@ -70,6 +74,16 @@ def check_amount(name: str, value: object) -> None:
         return
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0.0 <= value < math.inf:
         raise OptionError(f"{name}={value!r} is not valid: expected US dollars, 0 or more, or None")
+
+
+def check_facts(tags: object, about: object) -> None:
+    """Raises `OptionError` unless `tags` are a list of texts and `about` has values by name."""
+    if tags != () and not (
+        isinstance(tags, Sequence) and not isinstance(tags, str) and all(isinstance(tag, str) for tag in tags)
+    ):
+        raise OptionError(f"tags={tags!r} is not valid: expected a list of texts")
+    if about != {} and not isinstance(about, Mapping):
+        raise OptionError(f"about={about!r} is not valid: expected values by name")
 
 
 def need_of(limits: Limits, params: Mapping[str, Any]) -> dict[str, Any]:

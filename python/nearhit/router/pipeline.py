@@ -67,7 +67,7 @@ class Pipeline:
             params=params,
             limits=limits,
             trace=self.trace,
-            vector=lambda: None if self._side is None else self._side.vector(self.trace),
+            vector=lambda embedder: None if self._side is None else self._side.vector(self.trace, embedder),
         )
 
     def _begin(self) -> None:

@@ -9,6 +9,7 @@ mod error;
 mod fork;
 mod index;
 mod route;
+mod rules;
 mod text;
 mod vectors;
 mod verify;
@@ -32,8 +33,10 @@ mod _core {
     use super::index::PyVectorIndex;
     #[pymodule_export]
     use super::route::{
-        Alternative, RouteDecision, RouteRequest, RouterCore, feature_names, prompt_features, prompt_focus,
+        Alternative, AppliedRule, RouteDecision, RouteRequest, RouterCore, feature_names, prompt_features, prompt_focus,
     };
+    #[pymodule_export]
+    use super::rules::HeldRules;
     #[pymodule_export]
     use super::text::{CanonicalRequest, canonical, guard, guard_many};
     #[pymodule_export]

@@ -6,8 +6,8 @@ use std::time::Instant;
 
 use nearhit_core::Error;
 use nearhit_core::route::{
-    BreakerOptions, Candidate, Conversation, Decision, Head, Linear, Need, Outcome, Policy, Reason, Role, Router,
-    Strategy, TierSpec, Turn, Verdict, standardise,
+    Applied, BreakerOptions, Candidate, Conversation, Decision, Head, Holds, Linear, Need, Outcome, Policy, Reason,
+    Role, Router, Rules, Sample, Strategy, Target, TierSpec, Turn, Verdict, standardise,
 };
 use nearhit_core::text::features::{PromptFeatures, focus};
 use pyo3::buffer::PyBuffer;
@@ -16,6 +16,11 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyString};
 
 use crate::error::CoreError;
+use crate::rules::{HeldRules, RuleFields, facts};
+
+/// Bytes up to which keywords and patterns are found in some 20 µs: below, giving up the interpreter lock costs more
+/// than it brings.
+const QUICK_TEXT: usize = 16_384;
 
 /// Weights of one linear sum: bias, features, embedding.
 type Weights = (f32, Vec<f32>, Vec<f32>);
@@ -54,6 +59,22 @@ impl From<Profile> for TierSpec {
 
 fn linear((bias, features, embedding): Weights) -> Result<Linear, CoreError> {
     Ok(Linear::new(bias, features, embedding)?)
+}
+
+/// A prompt to calibrate on, with its embedding and the rules that hold.
+type Asked<'py> = (Py<RouteRequest>, Option<Bound<'py, PyAny>>, Option<Py<HeldRules>>);
+
+/// The head of these weights; the shipped one without any.
+fn head_of(heads: Option<Vec<Weights>>, embedded: Option<Vec<Weights>>) -> Result<Head, CoreError> {
+    let linears = |weights: Vec<Weights>| weights.into_iter().map(linear).collect::<Result<Vec<_>, _>>();
+    let Some(heads) = heads else { return Ok(Head::default()) };
+    Ok(Head::PerTier { text: linears(heads)?, embedded: linears(embedded.unwrap_or_default())? })
+}
+
+/// The rules of these fields, for tiers of these names.
+fn rules_of(rules: Vec<RuleFields>, names: &[String]) -> Result<Rules, CoreError> {
+    let specs: Vec<_> = rules.into_iter().map(RuleFields::spec).collect::<Result<_, _>>()?;
+    Ok(Rules::new(&specs, names)?)
 }
 
 fn text_of<'a>(string: &'a Bound<'_, PyString>) -> Cow<'a, str> {
@@ -154,6 +175,12 @@ impl RouteRequest {
     fn inherited(&self) -> bool {
         self.0.inherited
     }
+
+    /// The text that decides: the last user turn, or the one that it continues.
+    #[getter]
+    fn prompt(&self) -> &str {
+        &self.0.prompt
+    }
 }
 
 /// Features of a prompt as heads weigh them: standardised and clipped, in the order of `feature_names`.
@@ -192,9 +219,10 @@ impl RouterCore {
         request: &Conversation,
         need: &Need,
         embedding: Option<&[f32]>,
+        holds: &[Holds],
         now: Option<f64>,
     ) -> PyResult<RouteDecision> {
-        let decision = self.router.decide(request, need, embedding, self.clock(now)).map_err(CoreError)?;
+        let decision = self.router.decide(request, need, embedding, holds, self.clock(now)).map_err(CoreError)?;
         Ok(RouteDecision { decision, names: Arc::clone(&self.names), tokens: request.tokens })
     }
 
@@ -206,7 +234,8 @@ impl RouterCore {
 #[pymethods]
 impl RouterCore {
     #[new]
-    #[pyo3(signature = (profiles, *, strategy, cost_weight, failures, cooldown, heads=None, embedded_heads=None))]
+    #[pyo3(signature = (profiles, *, strategy, cost_weight, failures, cooldown, heads=None, embedded_heads=None, rules=Vec::new()))]
+    #[expect(clippy::too_many_arguments, reason = "one keyword each on the Python side")]
     fn new(
         profiles: Vec<Profile>,
         strategy: &str,
@@ -215,23 +244,60 @@ impl RouterCore {
         cooldown: f64,
         heads: Option<Vec<Weights>>,
         embedded_heads: Option<Vec<Weights>>,
+        rules: Vec<RuleFields>,
     ) -> Result<Self, CoreError> {
-        let linears = |weights: Vec<Weights>| weights.into_iter().map(linear).collect::<Result<Vec<_>, _>>();
-        let head = match heads {
-            Some(heads) => {
-                Head::PerTier { text: linears(heads)?, embedded: linears(embedded_heads.unwrap_or_default())? }
-            }
-            None => Head::default(),
-        };
+        let head = head_of(heads, embedded_heads)?;
         let breaker = BreakerOptions { failures, cooldown };
         let policy = Policy { strategy: Strategy::parse(strategy)?, cost_weight, breaker };
         let specs: Vec<TierSpec> = profiles.into_iter().map(TierSpec::from).collect();
-        let names = specs.iter().map(|spec| spec.name.clone()).collect();
-        Ok(Self { router: Router::new(specs, head, policy)?, names, started: Instant::now() })
+        let names: Arc<[String]> = specs.iter().map(|spec| spec.name.clone()).collect();
+        let router = Router::new(specs, head, policy)?.with_rules(rules_of(rules, &names)?);
+        Ok(Self { router, names, started: Instant::now() })
+    }
+
+    /// Another core over the same tiers in the same state, with a policy, a head and rules of its own.
+    #[pyo3(signature = (*, strategy, cost_weight, heads=None, embedded_heads=None, rules=Vec::new()))]
+    fn beside(
+        &self,
+        strategy: &str,
+        cost_weight: f64,
+        heads: Option<Vec<Weights>>,
+        embedded_heads: Option<Vec<Weights>>,
+        rules: Vec<RuleFields>,
+    ) -> Result<Self, CoreError> {
+        let policy = Policy { strategy: Strategy::parse(strategy)?, cost_weight, ..Policy::default() };
+        let router = self.router.beside(head_of(heads, embedded_heads)?, policy)?;
+        let router = router.with_rules(rules_of(rules, &self.names)?);
+        Ok(Self { router, names: Arc::clone(&self.names), started: self.started })
+    }
+
+    /// The cost weight that meets a target ("strong share", "cost" or "quality") on prompts.
+    ///
+    /// Returns it with the share of strong calls, the mean cost, the mean quality and the share of each tier.
+    fn calibrate(
+        &self,
+        py: Python<'_>,
+        prompts: Vec<Asked<'_>>,
+        strong: usize,
+        target: &str,
+        value: f64,
+    ) -> PyResult<(f64, f64, f64, f64, Vec<f64>)> {
+        self.tier(strong)?;
+        let target = Target::parse(target, value).map_err(CoreError)?;
+        let now = self.clock(None);
+        let mut sample = Sample::new(self.names.len(), self.router.is_priced());
+        for (request, vector, held) in prompts {
+            let vector = self::vector(vector.as_ref())?;
+            let holds = held.as_ref().map_or(&[][..], |held| &held.get().0);
+            let options = self.router.options(&request.get().0, vector.as_deref(), holds, now).map_err(CoreError)?;
+            sample.add(options, strong);
+        }
+        let found = py.detach(|| sample.calibrate(target)).map_err(CoreError)?;
+        Ok((found.cost_weight, found.strong_share, found.cost, found.quality, found.shares))
     }
 
     /// Chooses a tier for a prompt or a conversation; changes nothing.
-    #[pyo3(signature = (prompt, *, deadline=None, max_cost=None, max_tokens=None, tools=false, excluded=Vec::new(), vector=None, now=None))]
+    #[pyo3(signature = (prompt, *, deadline=None, max_cost=None, max_tokens=None, tools=false, excluded=Vec::new(), vector=None, held=None, now=None))]
     #[expect(clippy::too_many_arguments, reason = "one keyword each on the Python side")]
     fn decide(
         &self,
@@ -242,14 +308,35 @@ impl RouterCore {
         tools: bool,
         excluded: Vec<usize>,
         vector: Option<&Bound<'_, PyAny>>,
+        held: Option<&HeldRules>,
         now: Option<f64>,
     ) -> PyResult<RouteDecision> {
         let need = Need { deadline, max_cost, max_tokens, tools, excluded };
         let embedding = self::vector(vector)?;
+        let holds = held.map_or(&[][..], |held| &held.0);
         match prompt.cast::<RouteRequest>() {
-            Ok(read) => self.choose(&read.get().0, &need, embedding.as_deref(), now),
-            Err(_) => self.choose(&conversation(prompt)?, &need, embedding.as_deref(), now),
+            Ok(read) => self.choose(&read.get().0, &need, embedding.as_deref(), holds, now),
+            Err(_) => self.choose(&conversation(prompt)?, &need, embedding.as_deref(), holds, now),
         }
+    }
+
+    /// The rules that hold for a request, for `decide`.
+    #[pyo3(signature = (request, *, tags=Vec::new(), fields=Vec::new(), tools=false, vector=None))]
+    fn holding(
+        &self,
+        py: Python<'_>,
+        request: &RouteRequest,
+        tags: Vec<String>,
+        fields: Vec<Option<Bound<'_, PyAny>>>,
+        tools: bool,
+        vector: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<HeldRules> {
+        let Some(rules) = self.router.rules() else { return Ok(HeldRules(Vec::new())) };
+        let vector = self::vector(vector)?;
+        let facts = facts(tags, fields, tools, vector.as_deref())?;
+        let find = || rules.holding(&request.0, &facts);
+        let held = if request.0.prompt.len() > QUICK_TEXT { py.detach(find) } else { find() };
+        Ok(HeldRules(held.map_err(CoreError)?))
     }
 
     /// Reads a prompt or a conversation for `decide`.
@@ -293,9 +380,18 @@ impl RouterCore {
         Ok(())
     }
 
-    /// A quantile of the time to first token over the last minutes, or None below `least` calls.
-    fn ttft_quantile(&self, tier: usize, q: f64, least: u32) -> PyResult<Option<f64>> {
-        Ok(self.tier(tier)?.ttft_quantile(q, least))
+    /// A quantile of the time to first token over the last minutes, or None below `least` calls; of prompts of about so
+    /// many tokens as far as there are enough of them, or of all.
+    #[pyo3(signature = (tier, q, least, *, tokens=None, now=None))]
+    fn ttft_quantile(
+        &self,
+        tier: usize,
+        q: f64,
+        least: u32,
+        tokens: Option<f64>,
+        now: Option<f64>,
+    ) -> PyResult<Option<f64>> {
+        Ok(self.tier(tier)?.ttft_quantile(tokens, q, least, self.clock(now)))
     }
 
     /// Sends a tier no call for so many seconds, as its server has asked.
@@ -343,6 +439,28 @@ impl Alternative {
     }
 }
 
+/// A rule that holds for a request.
+#[pyclass(frozen, get_all, module = "nearhit._core")]
+pub(crate) struct AppliedRule {
+    name: String,
+    evidence: String,
+    kept: bool,
+}
+
+impl From<&Applied> for AppliedRule {
+    fn from(applied: &Applied) -> Self {
+        Self { name: applied.name.to_string(), evidence: applied.evidence.to_string(), kept: applied.kept }
+    }
+}
+
+#[pymethods]
+impl AppliedRule {
+    fn __repr__(&self) -> String {
+        let aside = if self.kept { "" } else { ", set aside" };
+        format!("AppliedRule({:?}, {}{aside})", self.name, self.evidence)
+    }
+}
+
 /// Which tier, why, and what was thought of the others.
 #[pyclass(frozen, module = "nearhit._core")]
 pub(crate) struct RouteDecision {
@@ -365,7 +483,7 @@ impl RouteDecision {
             predicted_e2e: candidate.e2e,
             predicted_cost: candidate.cost,
             eligible: candidate.verdict == Verdict::Eligible,
-            verdict: candidate.verdict.to_string(),
+            verdict: candidate.words(&self.decision.rules),
         }
     }
 }
@@ -405,6 +523,12 @@ impl RouteDecision {
     #[getter]
     fn reason(&self) -> String {
         self.decision.explain(&self.names)
+    }
+
+    /// The rules that hold for the request, in the order in which they were applied.
+    #[getter]
+    fn rules(&self) -> Vec<AppliedRule> {
+        self.decision.rules.iter().map(AppliedRule::from).collect()
     }
 
     #[getter]

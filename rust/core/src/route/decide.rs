@@ -1,10 +1,13 @@
 //! The decision: among the tiers that can, the most quality for the cost in the time there is.
 
 use std::fmt;
+use std::sync::Arc;
 
 use crate::route::breaker::BreakerOptions;
 use crate::route::head::{Head, Reading};
 use crate::route::request::{Conversation, Need};
+use crate::route::rules::{Holds, Rules};
+use crate::route::ruling::{self, Applied};
 use crate::route::tier::{Tier, TierSpec};
 use crate::{Error, Result};
 
@@ -62,6 +65,19 @@ impl Default for Policy {
     }
 }
 
+impl Policy {
+    fn check(&self) -> Result<()> {
+        if !(self.cost_weight >= 0.0 && self.cost_weight.is_finite()) {
+            return Err(Error::InvalidOption {
+                name: "cost_weight",
+                value: self.cost_weight.to_string(),
+                expected: "a number, 0 or more".to_owned(),
+            });
+        }
+        self.breaker.check()
+    }
+}
+
 /// Why a tier can or cannot take a request.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Verdict {
@@ -77,6 +93,8 @@ pub enum Verdict {
     Down(f64),
     /// It has failed this request already.
     Excluded,
+    /// A rule does not allow it; the number is the rule's in [`Decision::rules`].
+    Ruled(usize),
 }
 
 impl fmt::Display for Verdict {
@@ -88,6 +106,7 @@ impl fmt::Display for Verdict {
             Self::Unable(what) => write!(f, "cannot take it: {what}"),
             Self::Down(seconds) => write!(f, "set aside after failures, next probe in {seconds:.1} s"),
             Self::Excluded => f.write_str("has failed this request already"),
+            Self::Ruled(_) => f.write_str("ruled out"),
         }
     }
 }
@@ -101,6 +120,8 @@ pub struct Candidate {
     pub quality: f64,
     /// Predicted US dollars.
     pub cost: f64,
+    /// Cost relative to the dearest tier's; without any price, the tier's place in the order given.
+    pub relative: f64,
     /// Predicted seconds to the first token, if anything is known.
     pub ttft: Option<f64>,
     /// Predicted seconds to the end, if anything is known.
@@ -137,9 +158,11 @@ pub struct Decision {
     pub inherited: bool,
     /// Every tier, in the order of the router.
     pub candidates: Vec<Candidate>,
+    /// The rules that hold, in the order in which they were applied.
+    pub rules: Vec<Applied>,
 }
 
-/// Tiers, a head and a policy.
+/// Tiers, a head, a policy and rules.
 ///
 /// ```
 /// use nearhit_core::route::{Conversation, Head, Need, Policy, Router, TierSpec};
@@ -147,16 +170,17 @@ pub struct Decision {
 /// let tiers = vec![TierSpec::new("small", 0.6), TierSpec::new("large", 0.9)];
 /// let router = Router::new(tiers, Head::default(), Policy::default())?;
 /// let request = Conversation::prompt("Translate 'good morning' to French.")?;
-/// let decision = router.decide(&request, &Need::default(), None, 0.0)?;
+/// let decision = router.decide(&request, &Need::default(), None, &[], 0.0)?;
 /// assert_eq!(decision.candidates.len(), 2);
 /// # Ok::<(), nearhit_core::Error>(())
 /// ```
 #[derive(Debug)]
 pub struct Router {
-    tiers: Vec<Tier>,
+    tiers: Arc<[Tier]>,
     head: Head,
     policy: Policy,
     priced: bool,
+    rules: Option<Rules>,
 }
 
 impl Router {
@@ -175,14 +199,32 @@ impl Router {
                 return Err(refuse("tiers", format!("{:?} twice", spec.name), "a different name for each tier"));
             }
         }
-        if !(policy.cost_weight >= 0.0 && policy.cost_weight.is_finite()) {
-            return Err(refuse("cost_weight", policy.cost_weight.to_string(), "a number, 0 or more"));
-        }
-        policy.breaker.check()?;
+        policy.check()?;
         head.check(specs.len())?;
         let priced = specs.iter().any(|spec| spec.input_cost > 0.0 || spec.output_cost > 0.0);
-        let tiers = specs.into_iter().map(|spec| Tier::new(spec, policy.breaker)).collect::<Result<_>>()?;
-        Ok(Self { tiers, head, policy, priced })
+        let tiers = specs.into_iter().map(|spec| Tier::new(spec, policy.breaker)).collect::<Result<Arc<[_]>>>()?;
+        Ok(Self { tiers, head, policy, priced, rules: None })
+    }
+
+    /// Another router over the same tiers in the same state, with a head and a policy of its own and without rules.
+    ///
+    /// # Errors
+    /// [`Error::InvalidOption`] as for [`Router::new`].
+    pub fn beside(&self, head: Head, policy: Policy) -> Result<Self> {
+        policy.check()?;
+        head.check(self.tiers.len())?;
+        Ok(Self { tiers: Arc::clone(&self.tiers), head, policy, priced: self.priced, rules: None })
+    }
+
+    /// The same with rules, which were compiled for the names of its tiers.
+    #[must_use]
+    pub fn with_rules(self, rules: Rules) -> Self {
+        Self { rules: (!rules.is_empty()).then_some(rules), ..self }
+    }
+
+    /// The rules; `None` without any.
+    pub fn rules(&self) -> Option<&Rules> {
+        self.rules.as_ref()
     }
 
     /// The tiers, in the order given.
@@ -190,19 +232,62 @@ impl Router {
         &self.tiers
     }
 
-    /// Chooses a tier; changes nothing.
+    /// Chooses a tier; changes nothing. `holds` are the rules that [`Rules::holding`] has found to hold for the request.
     ///
     /// # Errors
     /// [`Error::NoTier`] if no tier can take the request, [`Error::Deadline`] if none has ever been fast enough,
     /// [`Error::InvalidOption`] for limits without a meaning.
-    pub fn decide(&self, request: &Conversation, need: &Need, embedding: Option<&[f32]>, now: f64) -> Result<Decision> {
+    pub fn decide(
+        &self,
+        request: &Conversation,
+        need: &Need,
+        embedding: Option<&[f32]>,
+        holds: &[Holds],
+        now: f64,
+    ) -> Result<Decision> {
         need.check()?;
         let reading = self.head.read(&request.features, embedding);
         let mut candidates: Vec<Candidate> =
             self.tiers.iter().enumerate().map(|(tier, _)| self.assess(tier, request, need, &reading, now)).collect();
         self.rate(&mut candidates);
-        let (tier, reason) = self.choose(&candidates, request, need)?;
-        Ok(Decision { tier, reason, difficulty: reading.difficulty, inherited: request.inherited, candidates })
+        let rules = match &self.rules {
+            Some(rules) => ruling::apply(rules, holds, &mut candidates),
+            None => Vec::new(),
+        };
+        let (tier, reason) = self.choose(&candidates, &rules, request, need)?;
+        Ok(Decision { tier, reason, difficulty: reading.difficulty, inherited: request.inherited, candidates, rules })
+    }
+
+    /// What a request could be answered by, whatever the state of the tiers: for [`Sample`].
+    ///
+    /// # Errors
+    /// [`Error::NoTier`] if no tier can take the request.
+    pub fn options(
+        &self,
+        request: &Conversation,
+        embedding: Option<&[f32]>,
+        holds: &[Holds],
+        now: f64,
+    ) -> Result<Vec<Candidate>> {
+        let reading = self.head.read(&request.features, embedding);
+        let need = Need::default();
+        let mut candidates: Vec<Candidate> =
+            (0..self.tiers.len()).map(|tier| self.assess(tier, request, &need, &reading, now)).collect();
+        for each in candidates.iter_mut().filter(|each| matches!(each.verdict, Verdict::Down(_))) {
+            each.verdict = Verdict::Eligible;
+        }
+        self.rate(&mut candidates);
+        let applied = self.rules.as_ref().map(|rules| ruling::apply(rules, holds, &mut candidates)).unwrap_or_default();
+        if candidates.iter().any(|each| each.verdict == Verdict::Eligible) {
+            Ok(candidates)
+        } else {
+            Err(self.refusal(&candidates, &applied))
+        }
+    }
+
+    /// Whether any tier has a price.
+    pub fn is_priced(&self) -> bool {
+        self.priced
     }
 
     fn assess(&self, number: usize, request: &Conversation, need: &Need, reading: &Reading<'_>, now: f64) -> Candidate {
@@ -233,7 +318,7 @@ impl Router {
             Verdict::Eligible
         };
         let quality = self.head.quality(number, spec.quality, reading);
-        Candidate { tier: number, quality, cost, ttft, e2e, utility: 0.0, verdict }
+        Candidate { tier: number, quality, cost, relative: 0.0, ttft, e2e, utility: 0.0, verdict }
     }
 
     /// Fills in what the strategy maximises.
@@ -244,7 +329,7 @@ impl Router {
         let typical = known.iter().sum::<f64>() / known.len().max(1) as f64;
         for each in candidates {
             // Without any price the order given stands for it: cheapest first.
-            let relative = if !self.priced {
+            each.relative = if !self.priced {
                 each.tier as f64 / last
             } else if dearest > 0.0 {
                 each.cost / dearest
@@ -252,15 +337,21 @@ impl Router {
                 0.0
             };
             each.utility = match self.policy.strategy {
-                Strategy::Complexity => each.quality - self.policy.cost_weight * relative,
+                Strategy::Complexity => each.quality - self.policy.cost_weight * each.relative,
                 Strategy::Best => each.quality,
-                Strategy::Cheapest => -relative,
+                Strategy::Cheapest => -each.relative,
                 Strategy::Fastest => -each.e2e.unwrap_or(typical),
             };
         }
     }
 
-    fn choose(&self, candidates: &[Candidate], request: &Conversation, need: &Need) -> Result<(usize, Reason)> {
+    fn choose(
+        &self,
+        candidates: &[Candidate],
+        rules: &[Applied],
+        request: &Conversation,
+        need: &Need,
+    ) -> Result<(usize, Reason)> {
         let best = |accept: &dyn Fn(&Candidate) -> bool| {
             let mut best: Option<&Candidate> = None;
             for each in candidates.iter().filter(|each| accept(each)) {
@@ -273,7 +364,7 @@ impl Router {
         };
         let eligible = |each: &Candidate| each.verdict == Verdict::Eligible;
         if let Some(chosen) = best(&eligible) {
-            let preferred = best(&|_| true).is_some_and(|first| first.tier == chosen.tier);
+            let preferred = best(&Candidate::is_allowed).is_some_and(|first| first.tier == chosen.tier);
             let alone = candidates.len() > 1 && candidates.iter().filter(|each| eligible(each)).count() == 1;
             let reason = match (preferred, alone) {
                 (true, _) => Reason::Preferred,
@@ -284,7 +375,7 @@ impl Router {
         }
         let slow = candidates.iter().filter(|each| each.verdict == Verdict::TooSlow);
         let nearest = slow.min_by(|a, b| a.e2e.unwrap_or(0.0).total_cmp(&b.e2e.unwrap_or(0.0)));
-        let Some(nearest) = nearest else { return Err(self.refusal(candidates)) };
+        let Some(nearest) = nearest else { return Err(self.refusal(candidates, rules)) };
         // A prediction may be wrong, so the nearest is tried; what has never been reached is refused at once.
         let deadline = need.deadline.unwrap_or(f64::INFINITY);
         let hopeless = candidates.iter().filter(|each| each.verdict == Verdict::TooSlow).all(|each| {
@@ -301,9 +392,25 @@ impl Router {
         Ok((nearest.tier, Reason::NearestToDeadline))
     }
 
-    fn refusal(&self, candidates: &[Candidate]) -> Error {
-        let reasons = candidates.iter().map(|each| format!("{}: {}", self.tiers[each.tier].spec.name, each.verdict));
+    fn refusal(&self, candidates: &[Candidate], rules: &[Applied]) -> Error {
+        let words = |each: &Candidate| format!("{}: {}", self.tiers[each.tier].spec.name, each.words(rules));
+        let reasons = candidates.iter().map(words);
         Error::NoTier { reasons: reasons.collect::<Vec<_>>().join("; ") }
+    }
+}
+
+impl Candidate {
+    /// False where a rule does not allow the tier.
+    fn is_allowed(&self) -> bool {
+        !matches!(self.verdict, Verdict::Ruled(_))
+    }
+
+    /// The verdict in words; `rules` are the decision's.
+    pub fn words(&self, rules: &[Applied]) -> String {
+        match self.verdict {
+            Verdict::Ruled(rule) => format!("{} by {}", self.verdict, rules[rule]),
+            verdict => verdict.to_string(),
+        }
     }
 }
 
@@ -321,14 +428,15 @@ impl Decision {
         let chosen = &self.candidates[self.tier];
         let turn = if self.inherited { " (of the turn it continues)" } else { "" };
         let head = format!(
-            "difficulty {:+.2}{turn}; {} answers well with probability {:.2}",
+            "{}difficulty {:+.2}{turn}; {} answers well with probability {:.2}",
+            self.ruling(names),
             self.difficulty,
             name(self.tier),
             chosen.quality
         );
         let others = self.others();
-        let first = others.first();
-        match self.reason {
+        let first = others.iter().find(|each| each.is_allowed());
+        let why = match self.reason {
             Reason::Preferred => match first {
                 Some(other) => format!(
                     "{head}; after cost {:.2} against {:.2} for {}",
@@ -336,19 +444,34 @@ impl Decision {
                     other.utility,
                     name(other.tier)
                 ),
-                None => format!("{head}; it is the only tier"),
+                None if others.is_empty() => format!("{head}; it is the only tier"),
+                None => format!("{head}; it is the only tier allowed"),
             },
-            Reason::Only => format!("{head}; no other tier can take it ({})", Self::verdicts(&others, names)),
-            Reason::NextBest => format!("{head}; preferred tiers cannot take it ({})", Self::verdicts(&others, names)),
+            Reason::Only => format!("{head}; no other tier can take it ({})", self.verdicts(&others, names)),
+            Reason::NextBest => format!("{head}; preferred tiers cannot take it ({})", self.verdicts(&others, names)),
             Reason::NearestToDeadline => {
                 format!("{head}; no tier is predicted to make the deadline, this one comes nearest")
             }
-        }
+        };
+        let aside = self.rules.iter().filter(|rule| !rule.kept);
+        aside.fold(why, |why, rule| format!("{why}; {rule} set aside: no tier that it allows can take the request"))
     }
 
-    fn verdicts(others: &[&Candidate], names: &[String]) -> String {
+    /// What the rules that were kept leave, in words.
+    fn ruling(&self, names: &[String]) -> String {
+        let kept: Vec<_> = self.rules.iter().filter(|rule| rule.kept).map(ToString::to_string).collect();
+        if kept.is_empty() {
+            return String::new();
+        }
+        let left = self.candidates.iter().filter(|each| each.is_allowed());
+        let left: Vec<_> = left.filter_map(|each| names.get(each.tier).map(String::as_str)).collect();
+        format!("{} {} {}; ", kept.join(", "), if kept.len() == 1 { "leaves" } else { "leave" }, left.join(", "))
+    }
+
+    fn verdicts(&self, others: &[&Candidate], names: &[String]) -> String {
         let barred = others.iter().filter(|each| each.verdict != Verdict::Eligible);
-        let words = barred.map(|each| format!("{} {}", names.get(each.tier).map_or("?", String::as_str), each.verdict));
+        let words = barred
+            .map(|each| format!("{} {}", names.get(each.tier).map_or("?", String::as_str), each.words(&self.rules)));
         words.collect::<Vec<_>>().join(", ")
     }
 }
@@ -376,7 +499,7 @@ mod tests {
     }
 
     fn ask(router: &Router, need: &Need) -> crate::Result<super::Decision> {
-        router.decide(&Conversation::prompt(EASY).unwrap(), need, None, 0.0)
+        router.decide(&Conversation::prompt(EASY).unwrap(), need, None, &[], 0.0)
     }
 
     #[test]
@@ -435,6 +558,17 @@ mod tests {
         assert_eq!(ask(&router, &Need::default()).unwrap().tier, 0);
         let refused = ask(&router, &Need { excluded: vec![0], ..Need::default() });
         assert!(matches!(refused, Err(Error::NoTier { .. })));
+    }
+
+    #[test]
+    fn a_router_beside_shares_the_tiers_state_and_nothing_else() {
+        let first = router(Strategy::Best);
+        let second = first.beside(Head::flat(), Policy { strategy: Strategy::Cheapest, ..Policy::default() }).unwrap();
+        assert_eq!((ask(&first, &Need::default()).unwrap().tier, ask(&second, &Need::default()).unwrap().tier), (1, 0));
+        assert!(first.tiers()[0].start(0.0));
+        first.tiers()[0].finish(Outcome::Answered { ttft: Some(7.0), decode: 0.0, output: 1 }, 7.0, 0.0);
+        assert_eq!(ask(&second, &Need::default()).unwrap().candidates[0].ttft, Some(7.0));
+        assert!(first.beside(Head::flat(), Policy { cost_weight: f64::NAN, ..Policy::default() }).is_err());
     }
 
     #[test]

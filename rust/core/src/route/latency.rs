@@ -82,7 +82,7 @@ pub struct LatencyModel {
     ttft: [PeakEwma; LENGTHS],
     tpot: PeakEwma,
     output: AtomicU64, // f32 bits of the mean answer length, then its observations
-    quantiles: Quantiles,
+    quantiles: [Quantiles; LENGTHS],
 }
 
 impl LatencyModel {
@@ -90,7 +90,7 @@ impl LatencyModel {
     pub fn observe_ttft(&self, seconds: f64, tokens: f64, now: f64) {
         if seconds.is_finite() && seconds >= 0.0 {
             self.ttft[length_class(tokens)].observe(seconds, now);
-            self.quantiles.observe(seconds, now);
+            self.quantiles[length_class(tokens)].observe(seconds, now);
         }
     }
 
@@ -135,9 +135,29 @@ impl LatencyModel {
         (seen > 0).then_some(f64::from(mean))
     }
 
-    /// Quantiles of the time to first token.
-    pub fn quantiles(&self) -> &Quantiles {
-        &self.quantiles
+    /// The time to first token that a share `q` of the calls of the last minutes did not exceed; `None` where fewer than
+    /// `least` calls support it.
+    ///
+    /// It is that of prompts of about this length, and as many neighbouring lengths on both sides as it takes to have
+    /// `least` calls; without `tokens`, of all.
+    pub fn ttft_quantile(&self, tokens: Option<f64>, q: f64, least: u32, now: f64) -> Option<f64> {
+        let class = tokens.map(length_class);
+        let mut counts = [0; STEPS];
+        let mut seen = 0;
+        for step in 0..LENGTHS {
+            let (below, above) = match class {
+                Some(class) => (class.checked_sub(step), (step > 0).then_some(class + step)),
+                None => (Some(step), None),
+            };
+            for at in [below, above].into_iter().flatten().filter(|at| *at < LENGTHS) {
+                seen += self.quantiles[at].add_to(&mut counts, now);
+            }
+            let all = class.is_some() || step + 1 == LENGTHS;
+            if all && seen >= least.max(1) {
+                return Some(quantile(&counts, seen, q));
+            }
+        }
+        None
     }
 }
 
@@ -145,11 +165,11 @@ const STEPS: usize = 96;
 const RATIO: f64 = 1.15; // from 1 ms in steps of 15 % to 11 minutes
 const WINDOW: f64 = 60.0;
 
-/// Quantiles over the last one to two minutes, from two counting windows used in turn.
+/// Counts over the last one to two minutes, in two windows used in turn.
 ///
 /// Resolution is 15 %. Threads that meet at a window's change may lose a few counts, never the state.
 #[derive(Debug)]
-pub struct Quantiles {
+struct Quantiles {
     windows: [[AtomicU32; STEPS]; 2],
     epoch: AtomicU32,
 }
@@ -160,9 +180,13 @@ impl Default for Quantiles {
     }
 }
 
+fn epoch(now: f64) -> u32 {
+    (now.max(0.0) / WINDOW) as u32 + 1
+}
+
 impl Quantiles {
     fn observe(&self, seconds: f64, now: f64) {
-        let epoch = (now.max(0.0) / WINDOW) as u32 + 1;
+        let epoch = epoch(now);
         let before = self.epoch.load(Relaxed);
         if before < epoch && self.epoch.compare_exchange(before, epoch, Relaxed, Relaxed).is_ok() {
             // Two epochs or more without a call: both windows are old.
@@ -175,25 +199,35 @@ impl Quantiles {
         self.windows[epoch as usize % 2][(step.ceil() as usize).min(STEPS - 1)].fetch_add(1, Relaxed);
     }
 
-    /// Number of observations that the quantiles rest on.
-    pub fn len(&self) -> u32 {
-        self.windows.iter().flatten().map(|count| count.load(Relaxed)).sum()
+    /// Adds the counts of the windows that are not old to others; returns how many calls they are.
+    fn add_to(&self, counts: &mut [u32; STEPS], now: f64) -> u32 {
+        let last = self.epoch.load(Relaxed);
+        let fresh = match epoch(now).saturating_sub(last) {
+            0 => 0..2,
+            1 => last as usize % 2..last as usize % 2 + 1,
+            _ => 0..0,
+        };
+        let mut added = 0;
+        for window in &self.windows[fresh] {
+            for (count, seen) in counts.iter_mut().zip(window) {
+                let seen = seen.load(Relaxed);
+                *count += seen;
+                added += seen;
+            }
+        }
+        added
     }
+}
 
-    /// True before the first observation.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// The value that a share `q` of the observations does not exceed, or `None` without any.
-    pub fn quantile(&self, q: f64) -> Option<f64> {
-        let target = (q.clamp(0.0, 1.0) * f64::from(self.len())).ceil().max(1.0) as u32;
-        let mut below = 0;
-        (0..STEPS).find_map(|step| {
-            below += self.windows[0][step].load(Relaxed) + self.windows[1][step].load(Relaxed);
-            (below >= target).then(|| 1e-3 * RATIO.powi(step as i32))
-        })
-    }
+/// The value that a share `q` of `seen` counted calls does not exceed.
+fn quantile(counts: &[u32; STEPS], seen: u32, q: f64) -> f64 {
+    let target = (q.clamp(0.0, 1.0) * f64::from(seen)).ceil().max(1.0) as u32;
+    let mut below = 0;
+    let reached = counts.iter().position(|count| {
+        below += count;
+        below >= target
+    });
+    1e-3 * RATIO.powi(reached.unwrap_or(STEPS - 1) as i32)
 }
 
 #[cfg(all(test, not(feature = "model")))]
@@ -249,12 +283,27 @@ mod tests {
         for step in 0..100 {
             model.observe_ttft(if step < 95 { 0.1 } else { 4.0 }, 10.0, 1.0);
         }
-        let quantiles = model.quantiles();
-        assert_eq!(quantiles.len(), 100);
-        let (p50, p99) = (quantiles.quantile(0.5).unwrap(), quantiles.quantile(0.99).unwrap());
+        let quantile = |q, now| model.ttft_quantile(None, q, 1, now);
+        let (p50, p99) = (quantile(0.5, 1.0).unwrap(), quantile(0.99, 1.0).unwrap());
         assert!((p50 / 0.1 - 1.0).abs() < 0.16 && (p99 / 4.0 - 1.0).abs() < 0.16, "{p50} {p99}");
+        assert!(quantile(0.5, 70.0).is_some() && quantile(0.5, 130.0).is_none(), "old calls do not count");
         model.observe_ttft(1.0, 10.0, 1_000.0);
-        assert_eq!(quantiles.len(), 1);
+        assert!(model.ttft_quantile(None, 0.5, 2, 1_000.0).is_none());
+        assert!((quantile(0.0, 1_000.0).unwrap() / 1.0 - 1.0).abs() < 0.16);
+    }
+
+    #[test]
+    fn quantiles_are_those_of_the_prompts_length() {
+        let model = LatencyModel::default();
+        for _ in 0..20 {
+            model.observe_ttft(0.1, 30.0, 1.0);
+            model.observe_ttft(5.0, 8_000.0, 1.0);
+        }
+        let p95 = |tokens, least| model.ttft_quantile(Some(tokens), 0.95, least, 1.0).unwrap();
+        assert!(p95(25.0, 20) < 0.12 && p95(7_000.0, 20) > 4.0);
+        assert!(p95(1_000.0, 20) > 4.0, "nearer to the long prompts");
+        assert!(p95(25.0, 30) > 4.0, "too few of its own length: all of them count");
+        assert!(model.ttft_quantile(Some(25.0), 0.95, 41, 1.0).is_none());
     }
 
     #[test]

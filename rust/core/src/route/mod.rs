@@ -8,6 +8,7 @@
 mod atomic;
 mod breaker;
 mod budget;
+mod calibrate;
 mod clock;
 mod decide;
 mod dice;
@@ -17,13 +18,19 @@ mod latency;
 mod model;
 mod replica;
 mod request;
+mod rules;
+mod ruling;
 mod tier;
+mod words;
 
 pub use breaker::{Breaker, BreakerOptions};
 pub use budget::{Budget, BudgetOptions, ExtraCalls};
+pub use calibrate::{Calibrated, Sample, Target};
 pub use decide::{Candidate, Decision, Policy, Reason, Router, Strategy, Verdict};
 pub use head::{Expert, Head, Linear, standardise};
-pub use latency::{LatencyModel, Quantiles};
+pub use latency::LatencyModel;
 pub use replica::{Choice, Replicas};
 pub use request::{Conversation, Need, Role, Turn};
+pub use rules::{Facts, Field, Holds, RuleSpec, Rules, Stated, Then, When};
+pub use ruling::Applied;
 pub use tier::{Outcome, Tier, TierSpec};

@@ -61,6 +61,10 @@ pub struct Conversation {
     pub tokens: f64,
     /// True where any turn holds an image.
     pub images: bool,
+    /// The text that decides, for rules.
+    pub prompt: Box<str>,
+    /// The system prompt, for rules.
+    pub system: Box<str>,
 }
 
 impl Conversation {
@@ -74,7 +78,7 @@ impl Conversation {
         }
         let features = PromptFeatures::of(text);
         let tokens = f64::from(features.estimated_tokens());
-        Ok(Self { features, inherited: false, tokens, images: false })
+        Ok(Self { features, inherited: false, tokens, images: false, prompt: text.into(), system: "".into() })
     }
 
     /// Reads the turns of a conversation.
@@ -89,24 +93,26 @@ impl Conversation {
         if users().next().is_none() {
             return Err(Error::Request { reason: "there is no user message to answer".to_owned() });
         }
-        let mut spoken = users().rev().filter(|turn| !turn.text.trim().is_empty());
-        let Some(last) = spoken.next() else {
-            return if images {
-                Ok(Self { features: PromptFeatures::of(""), inherited: false, tokens: IMAGE_TOKENS, images })
-            } else {
-                Err(Error::EmptyPrompt)
-            };
+        let system: Vec<&str> = turns.iter().filter(|turn| turn.role == Role::System).map(|turn| &*turn.text).collect();
+        let system = system.join("\n").into();
+        let mut spoken = users().rev().map(|turn| &*turn.text).filter(|text| !text.trim().is_empty());
+        let Some(mut prompt) = spoken.next() else {
+            if !images {
+                return Err(Error::EmptyPrompt);
+            }
+            let features = PromptFeatures::of("");
+            return Ok(Self { features, inherited: false, tokens: IMAGE_TOKENS, images, prompt: "".into(), system });
         };
-        let mut features = PromptFeatures::of(&last.text);
+        let mut features = PromptFeatures::of(prompt);
         let mut inherited = false;
         if features.is_continuation() {
-            let earlier = spoken.map(|turn| PromptFeatures::of(&turn.text)).find(|read| !read.is_continuation());
+            let earlier = spoken.map(|text| (PromptFeatures::of(text), text)).find(|(read, _)| !read.is_continuation());
             if let Some(earlier) = earlier {
-                (features, inherited) = (earlier, true);
+                ((features, prompt), inherited) = (earlier, true);
             }
         }
         let tokens = turns.iter().map(Turn::tokens).sum();
-        Ok(Self { features, inherited, tokens, images })
+        Ok(Self { features, inherited, tokens, images, prompt: prompt.into(), system })
     }
 }
 

@@ -216,10 +216,10 @@ impl Tier {
         self.latency.output_tokens()
     }
 
-    /// A quantile of the time to first token over the last minutes, once `least` calls support it.
-    pub fn ttft_quantile(&self, q: f64, least: u32) -> Option<f64> {
-        let quantiles = self.latency.quantiles();
-        if quantiles.len() < least { None } else { quantiles.quantile(q) }
+    /// A quantile of the time to first token over the last minutes, once `least` calls support it: for prompts of about
+    /// `tokens` as far as there are enough of them, or for all.
+    pub fn ttft_quantile(&self, tokens: Option<f64>, q: f64, least: u32, now: f64) -> Option<f64> {
+        self.latency.ttft_quantile(tokens, q, least, now)
     }
 
     /// Sends no call for so many seconds, as its server has asked; up to an hour, the longest request counts.

@@ -47,6 +47,51 @@ impl Language {
     }
 }
 
+/// Codes of the languages and names of the scripts that [`named`] knows.
+pub(crate) fn known_names() -> Vec<&'static str> {
+    let lexicon = lexicon();
+    let coded = (0..lexicon.language_count()).filter_map(|place| lexicon.language(place));
+    let scripts = SCRIPTS.iter().flat_map(|(script, code)| [*script, *code]).filter(|name| !name.is_empty());
+    let mut names: Vec<_> = coded.chain(scripts).collect();
+    names.sort_unstable();
+    names.dedup();
+    names
+}
+
+/// Scripts, with the code of the one language that most texts in them are in, where there is such a one.
+const SCRIPTS: [(&str, &str); 13] = [
+    ("Latin", ""),
+    ("Greek", "el"),
+    ("Cyrillic", ""),
+    ("Hebrew", "he"),
+    ("Arabic", "ar"),
+    ("Devanagari", "hi"),
+    ("Bengali", "bn"),
+    ("Tamil", "ta"),
+    ("Telugu", "te"),
+    ("Thai", "th"),
+    ("Japanese", "ja"),
+    ("Han", "zh"),
+    ("Hangul", "ko"),
+];
+
+/// The code of a text's language, or "" where it cannot be told, and the name of its script; `None` without letters.
+pub(crate) fn named(text: &str) -> Option<(&'static str, &'static str)> {
+    // Taking the text apart as the guards do takes 25 µs for 500 characters, this 4.
+    let words = text.split(|c: char| !c.is_alphabetic() && c != '\'').flat_map(|run| run.split_inclusive(is_ideograph));
+    let language = vote(words.filter(|word| !word.is_empty()).take(SAMPLE))?;
+    let script = language.script();
+    let code = match language {
+        Language::Known(_) => language.name(),
+        Language::Script(name) => SCRIPTS.iter().find(|(script, _)| *script == name).map_or("", |(_, code)| *code),
+    };
+    Some((code, script))
+}
+
+fn is_ideograph(c: char) -> bool {
+    matches!(script_of(c), Some("Han" | "Japanese"))
+}
+
 fn script_of(c: char) -> Option<&'static str> {
     Some(match c {
         'a'..='z' | 'A'..='Z' | '\u{c0}'..='\u{24f}' | '\u{1e00}'..='\u{1eff}' => "Latin",
@@ -68,11 +113,15 @@ fn script_of(c: char) -> Option<&'static str> {
 
 /// The language of a text; `None` without letters, or when it cannot be told.
 pub(crate) fn detect(analysis: &Analysis<'_>) -> Option<Language> {
+    let words = analysis.tokens.iter().take(SAMPLE).filter(|token| matches!(token.kind, Kind::Word | Kind::Ideograph));
+    vote(words.map(|token| analysis.written(token)))
+}
+
+/// The language that most words speak for.
+fn vote<'a>(words: impl Iterator<Item = &'a str>) -> Option<Language> {
     let mut scripts: [(&str, usize); 4] = [("", 0); 4];
     let mut votes = [0_usize; 16];
-    for token in analysis.tokens.iter().take(SAMPLE).filter(|token| matches!(token.kind, Kind::Word | Kind::Ideograph))
-    {
-        let written = analysis.written(token);
+    for written in words {
         if let Some(script) = written.chars().next().and_then(script_of)
             && let Some(slot) = scripts.iter_mut().find(|(name, count)| *name == script || *count == 0)
         {

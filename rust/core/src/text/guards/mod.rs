@@ -23,6 +23,7 @@ use std::fmt;
 
 pub use align::Alignment;
 pub(crate) use evidence::evidence;
+pub(crate) use language::{known_names, named};
 pub use tokens::Analysis;
 
 /// The guards, by what they look at.
