@@ -141,6 +141,8 @@ def _of_request(trace: Trace) -> Mapping[str, Any]:
         "nearhit.tier": trace.tier,
         "nearhit.reason": trace.reason,
         "nearhit.similarity": trace.similarity,
+        "nearhit.shadow.tier": None if trace.shadow is None else trace.shadow.tier,
+        "nearhit.shadow.agrees": None if trace.shadow is None else trace.shadow.agrees,
         "nearhit.overhead": trace.overhead,
         "nearhit.waited": trace.waited,
         "nearhit.cost": trace.cost,

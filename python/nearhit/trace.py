@@ -57,6 +57,25 @@ class Attempt:
     estimated: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Shadowed:
+    """What a router's shadow policy would have chosen.
+
+    Attributes:
+        tier: Name of the tier; "" where it would have refused the request.
+        agrees: Whether it is the tier that was chosen.
+        reason: Why.
+        cost_difference: US dollars that it would cost more, by prediction.
+        quality_difference: Probability of a good answer that it would add, by the router's own head.
+    """
+
+    tier: str
+    agrees: bool
+    reason: str
+    cost_difference: float = 0.0
+    quality_difference: float = 0.0
+
+
 class Trace:
     """The record of one request.
 
@@ -66,6 +85,7 @@ class Trace:
         reason: Why that tier, or why the cache answered.
         similarity: Of the cached prompt, on a hit.
         lookup: What the cache found and refused, with the request's fingerprint; None without one of nearhit's caches.
+        shadow: What the router's shadow policy would have chosen; None without one.
         stored: Id of the entry that holds the answer, if it was stored.
         spans: The stages, in the order in which they ended.
         attempts: The calls of tiers, in the order in which they started.
@@ -100,6 +120,7 @@ class Trace:
         "notes",
         "outcome",
         "reason",
+        "shadow",
         "similarity",
         "spans",
         "stored",
@@ -115,6 +136,7 @@ class Trace:
         self.reason = ""
         self.similarity: float | None = None
         self.lookup: Lookup | None = None
+        self.shadow: Shadowed | None = None
         self.stored: str | None = None
         self.spans: list[Span] = []
         self.attempts: list[Attempt] = []
@@ -214,6 +236,7 @@ class Trace:
             "reason": self.reason,
             "similarity": self.similarity,
             "refused": self._refused(),
+            "shadow": None if self.shadow is None else asdict(self.shadow),
             "stored": self.stored,
             "total": self.total,
             "overhead": self.overhead,

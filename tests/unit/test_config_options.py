@@ -21,6 +21,7 @@ PLACES = {
     nearhit.AsyncRouter: "router",
     router.Cascade: "router.cascade",
     router.TierProfile: "router.profiles.*",
+    router.Shadow: "router.shadow",
     router.KeywordRule: "router.rules",
     router.RegexRule: "router.rules",
     router.MetadataRule: "router.rules",
@@ -66,8 +67,8 @@ OTHERS = {
 
 RECORDS = {
     "AsyncRouterStream", "AsyncTierStream", "Alternative", "AppliedRule", "BackendStats", "Candidate", "Counts",
-    "Decision", "Explanation", "Hit", "Info", "Judgement", "Latency", "Lookup", "RouterStream", "ScopeStats", "Span",
-    "Stats", "TierStream", "Trace", "Attempt", "Usage",
+    "Decision", "Disagreement", "Explanation", "Hit", "Info", "Judgement", "Latency", "Lookup", "RouterStream",
+    "ScopeStats", "ShadowReport", "Shadowed", "Span", "Stats", "TierStream", "Trace", "Attempt", "Usage",
 }  # fmt: skip
 """What nearhit makes and hands out."""
 

@@ -32,6 +32,9 @@
     keywords = ["refund", "chargeback"]
     only = "large"
 
+    [router.shadow]                 # those of nearhit.router.Shadow
+    cost_weight = 0.1
+
     [openai]                        # NEARHIT_OPENAI_EMBEDDING_DEADLINE...: those of nearhit.openai.wrap
     embedding_deadline = 0.5
     defaults = {tenant = "acme"}

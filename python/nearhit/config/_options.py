@@ -310,6 +310,7 @@ def _imported() -> dict[str, Any]:
     for module, names in (
         ("nearhit.router.profile", ("TierProfile",)),
         ("nearhit.router.rules", ("Rule",)),
+        ("nearhit.router.shadow", ("Shadow",)),
         ("nearhit.tiers", ("Price", "Tier", "Timeouts")),
         ("nearhit.openai", ("Controls",)),
         ("nearhit.cache._judge", ("Judge", "JudgeOption")),

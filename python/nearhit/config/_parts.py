@@ -60,13 +60,14 @@ def _single_tiers() -> dict[str, Made]:
 def _tables() -> Mapping[type, Table]:
     """How the objects that options take are written."""
     from nearhit.openai import Controls  # noqa: PLC0415 - `import nearhit` stays quick
-    from nearhit.router import Cascade, Rule, TierProfile  # noqa: PLC0415 - likewise
+    from nearhit.router import Cascade, Rule, Shadow, TierProfile  # noqa: PLC0415 - likewise
     from nearhit.router.rules import KINDS  # noqa: PLC0415 - likewise
     from nearhit.tiers import Price, Timeouts  # noqa: PLC0415 - likewise
 
     classes: tuple[type, ...] = (Cascade, Price, TierProfile, Timeouts)
     found: dict[type, Table] = {each: _made(each) for each in classes}
     found[Rule] = Chosen({kind: _made(each) for kind, each in KINDS.items()}, named=False)
+    found[Shadow] = _made(Shadow, {Rule: found[Rule]})
     found[Controls] = Made(_as_it_is, options_in(Controls))
     try:
         from nearhit.backends import RedisBackend  # noqa: PLC0415 - its parser is an extra

@@ -9,6 +9,7 @@ from nearhit.router.facade import AsyncRouter, Router
 from nearhit.router.heads import RoutingHead
 from nearhit.router.profile import TierProfile
 from nearhit.router.rules import KeywordRule, MetadataRule, RegexRule, Rule, SemanticRule
+from nearhit.router.shadow import Disagreement, Shadow, ShadowReport
 from nearhit.router.stream import AsyncRouterStream, RouterStream
 
 __all__ = [
@@ -18,6 +19,7 @@ __all__ = [
     "AsyncRouterStream",
     "Cascade",
     "Decision",
+    "Disagreement",
     "KeywordRule",
     "MetadataRule",
     "RegexRule",
@@ -26,5 +28,7 @@ __all__ = [
     "RoutingHead",
     "Rule",
     "SemanticRule",
+    "Shadow",
+    "ShadowReport",
     "TierProfile",
 ]

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from nearhit.router.limits import Limits
     from nearhit.router.profile import Answerer
     from nearhit.router.rules import RuleBook
+    from nearhit.router.shadow import Watch
     from nearhit.trace import Trace
 
 _LONGEST_WAIT = 30.0
@@ -52,6 +53,7 @@ class Means:
         cascade: When an answer is not good enough; None to pass on all.
         book: The rules; None without any.
         head_embedder: Start of the ids of the embedders whose vectors the head understands; "" for none.
+        shadow: The second policy; None without one.
     """
 
     core: RouterCore
@@ -62,6 +64,7 @@ class Means:
     cascade: Cascade | None
     book: RuleBook | None
     head_embedder: str
+    shadow: Watch | None
 
     def for_head(self, embedded: Embedded, book: RuleBook) -> Any | None:
         """The vector that a rule needed, where the head understands it too."""
@@ -123,6 +126,7 @@ class Asking:
         self._leading: Call | None = None
         self._held_rules: HeldRules | None = None
         self._embedded: Any | None = None
+        self._rule_vector: Any | None = None
         self._aside: frozenset[str] | None = None
 
     async def pieces(self) -> AsyncGenerator[Chunk, None]:
@@ -166,6 +170,7 @@ class Asking:
             embedded = await self._embed(book)
             if embedded is not None:
                 vector, self._embedded = embedded.vector, self._means.for_head(embedded, book)
+        self._rule_vector = vector
         with self._trace.span("rules"):
             self._held_rules = book.held(
                 self._means.core,
@@ -192,6 +197,8 @@ class Asking:
 
     async def _tries(self) -> AsyncGenerator[Chunk, None]:
         decision, why = await self._decide(), "chosen"
+        if self._means.shadow is not None:
+            self._shadow(self._means.shadow, decision)
         while True:
             call = self._call(decision, why)
             if call is None:  # another request took the breaker's one probe in between
@@ -211,6 +218,27 @@ class Asking:
                 return
             self._floor = decision.score
             decision, why = await self._decide(), "escalation"
+
+    def _shadow(self, shadow: Watch, decision: RouteDecision) -> None:
+        """Lets the second policy decide beside the first decision, from what is at hand."""
+        embedder = shadow.book.embedder
+        meant = self._rule_vector
+        if meant is None and embedder is not None and not self._request.inherited:
+            meant = self._vector(embedder.id)
+        known = self._means.head_embedder if shadow.head_embedder is None else shadow.head_embedder
+        vector = self._vector(known)
+        if vector is None and known == self._means.head_embedder:
+            vector = self._embedded
+        shadow.see(
+            decision,
+            self._request,
+            limits=self._limits,
+            params=self._params,
+            need=self._need,
+            vector=vector,
+            rule_vector=meant,
+            trace=self._trace,
+        )
 
     async def _decide(self) -> RouteDecision:
         """Chooses among the tiers that have not failed; waits once for one that rests, if no other can take it."""

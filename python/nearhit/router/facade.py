@@ -17,6 +17,7 @@ from nearhit.router.limits import Limits, check_facts
 from nearhit.router.pipeline import Pipeline
 from nearhit.router.profile import profiles_of
 from nearhit.router.rules import RuleBook, SemanticRule
+from nearhit.router.shadow import Shadow, ShadowReport, Watch
 from nearhit.router.stream import AsyncRouterStream, RouterStream
 from nearhit.tiers.options import check_kind, check_whole
 
@@ -49,6 +50,7 @@ class _Base:
         head: RoutingHead | str | PathLike[str] | None = None,
         rules: Sequence[Rule] = (),
         embedder: Embedder | None = None,
+        shadow: Shadow | None = None,
         breaker_failures: int = 5,
         breaker_cooldown: float = 5.0,
         retries: int = 2,
@@ -66,10 +68,12 @@ class _Base:
         self._tiers: tuple[Answerer, ...] = tuple(tiers)
         self._limits = Limits(deadline=deadline, max_cost=max_cost)
         complete = profiles_of(self._tiers, profiles)
+        names = [tier.name for tier in self._tiers]
         fitted = RoutingHead.load(head) if isinstance(head, str | PathLike) else head
         check_kind("head", fitted, RoutingHead)
-        heads, embedded = (None, None) if fitted is None else fitted.arranged([tier.name for tier in self._tiers])
-        book = RuleBook(rules, getattr(cache, "embedder", None) if embedder is None else embedder)
+        heads, embedded = (None, None) if fitted is None else fitted.arranged(names)
+        embedder = getattr(cache, "embedder", None) if embedder is None else embedder
+        book = RuleBook(rules, embedder)
         self._core = RouterCore(
             complete,
             strategy=str(strategy),
@@ -82,6 +86,7 @@ class _Base:
         )
         self._book = book if book.fields else None
         check_kind("cascade", cascade, Cascade)
+        check_kind("shadow", shadow, Shadow)
         check_whole("retries", retries, least=0)
         if on_trace is not None and not callable(on_trace):
             raise OptionError(f"on_trace={on_trace!r} is not valid: expected a function of a trace, or None")
@@ -95,6 +100,7 @@ class _Base:
             cascade=cascade,
             book=self._book,
             head_embedder=SHIPPED_EMBEDDER if fitted is None else fitted.embedder,
+            shadow=None if shadow is None else Watch(shadow, self._core, names, embedder),
         )
         self._side = None if cache is None else CacheSide(cache)
 
@@ -196,6 +202,10 @@ class _Base:
             tier.name: dict(zip(names, self._core.state(index), strict=True)) for index, tier in enumerate(self._tiers)
         }
 
+    def shadow_report(self) -> ShadowReport | None:
+        """How the shadow policy compares with the router's own on the requests so far; None without a shadow."""
+        return None if self._means.shadow is None else self._means.shadow.report()
+
     def _pipeline(
         self,
         messages: Prompt,
@@ -249,6 +259,8 @@ class Router(_Base):
         rules: `KeywordRule`, `RegexRule`, `MetadataRule` and `SemanticRule` of `nearhit.router`, the first taking
             precedence: which tiers a request may go to, whatever its difficulty.
         embedder: Embeds for semantic rules; the cache's by default.
+        shadow: A `nearhit.router.Shadow`: a second policy that decides beside the first on every request, sends
+            nothing, and is compared with it by `shadow_report()`.
         breaker_failures: Failures in a row after which a tier is set aside.
         breaker_cooldown: Seconds until one probe; doubles with each failed probe.
         retries: Times that one request asks the same tier once more, at most. A failed tier is asked again only
