@@ -107,6 +107,7 @@ impl Cache {
         read: impl FnOnce(&mut dyn FnMut(Row<'_>)) -> Result<(Option<Journal>, Loaded)> + Send,
     ) -> Result<(Self, Opened)> {
         let mut cache = Self::new(options)?;
+        cache.loading = true;
         let mut opened = Opened::default();
         let mut numbers = Vec::new();
         let now = cache.options.clock.now();
@@ -131,6 +132,8 @@ impl Cache {
         cache.sequence.fetch_max(loaded.next, Ordering::Relaxed);
         opened.damaged += loaded.damaged;
         (opened.broken, opened.set_aside) = (loaded.broken, loaded.set_aside);
+        cache.loading = false;
+        cache.code_loaded();
         cache.unwrite_missing(numbers);
         cache.relearn();
         Ok((cache, opened))
@@ -272,5 +275,65 @@ impl Cache {
             created: Some(stored.created),
         };
         self.store_in(ledger, &new, Origin::Loaded(number)).is_ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{NearQuery, Payload, Policy};
+    use super::*;
+    use crate::text::canonical::{Request, ScopeId};
+
+    const DIM: usize = 64;
+
+    fn vector(number: usize) -> Vec<f32> {
+        (0..DIM).map(|d| ((number * 7919 + d * 104_729 + number * d) % 1013) as f32 - 506.0).collect()
+    }
+
+    #[test]
+    fn vectors_that_were_read_are_coded_and_counted() -> Result<()> {
+        let options = |max_bytes| Options { max_bytes, policy: Policy::Static, ..Options::default() };
+        let path = std::env::temp_dir().join(format!("nearhit-read-{}.db", std::process::id()));
+        let prompts: Vec<String> = (0..3000).map(|number| format!("prompt {number}")).collect();
+        let (cache, _) = Cache::open(options(None), &path, Durability::Async)?;
+        for (number, prompt) in prompts.iter().enumerate() {
+            let request = Request::from_prompt(prompt, ScopeId::default())?;
+            let vector = vector(number);
+            let answer = Payload::text("an answer");
+            cache.store(&NewEntry { vector: Some(&vector), ..NewEntry::new(&request, answer) })?;
+        }
+        let bytes = cache.stats().bytes.total();
+        cache.close();
+        drop(cache);
+        for bound in [None, Some(bytes / 2)] {
+            let (cache, opened) = Cache::open(options(bound), &path, Durability::Async)?;
+            cache.validate().expect("sound");
+            let stats = cache.stats();
+            assert!(opened.damaged == 0 && stats.entries > 1000);
+            assert_eq!(stats.entries == prompts.len(), bound.is_none());
+            assert!(bound.is_none_or(|most| stats.bytes.total() <= most));
+            let index = |partition: &super::super::partition::Partition| partition.index.nbytes();
+            let held: usize = cache.partitions.values().iter().map(|partition| index(partition)).sum();
+            assert!(stats.bytes.total() >= held + stats.entries * 100, "codes are counted");
+            let prompt = &prompts[prompts.len() - 1];
+            let request = Request::from_prompt(prompt, ScopeId::default())?;
+            let vector = vector(prompts.len() - 1);
+            let near = NearQuery {
+                request: request.fingerprint,
+                caller: ScopeId::default(),
+                scope: request.scope,
+                text: prompt,
+                vector: &vector,
+                threshold: None,
+            };
+            assert_eq!(cache.lookup_near(&near)?.hit.is_some(), cache.lookup_exact(request.fingerprint).is_some());
+            cache.close();
+        }
+        for suffix in ["", "-wal", "-shm", "-lock"] {
+            let mut name = path.clone().into_os_string();
+            name.push(suffix);
+            drop(std::fs::remove_file(name)); // what was not made need not be removed
+        }
+        Ok(())
     }
 }

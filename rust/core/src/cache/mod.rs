@@ -115,6 +115,8 @@ pub struct Cache {
     counters: Counters,
     latency: Latency,
     journal: Option<Journal>,
+    /// While a file is read: indexes code their vectors once all are there.
+    loading: bool,
     ledger: Mutex<Ledger>,
 }
 
@@ -140,6 +142,7 @@ impl Cache {
             counters: Counters::default(),
             latency: Latency::default(),
             journal: None,
+            loading: false,
             ledger: Mutex::new(Ledger::default()),
         })
     }

@@ -65,12 +65,18 @@ impl Partition {
     /// Takes the index's weight down after a change of `grown` bytes or a removal; returns the former and the present
     /// one, in bytes. Asking an index costs time in proportion to its pages, so a large one is asked now and then.
     pub(super) fn reweigh(&self, grown: usize) -> (usize, usize) {
-        let before = self.weight.load(Ordering::Relaxed);
         let changes = self.changes.fetch_add(1, Ordering::Relaxed);
-        let asked = self.index.len() < CHANGES_PER_LOOK || changes.is_multiple_of(CHANGES_PER_LOOK);
-        let now = if asked { self.index.nbytes() + OWN_BYTES } else { before + grown };
-        self.weight.store(now, Ordering::Relaxed);
-        (before, now)
+        if self.index.len() < CHANGES_PER_LOOK || changes.is_multiple_of(CHANGES_PER_LOOK) {
+            return self.look();
+        }
+        let before = self.weight.fetch_add(grown, Ordering::Relaxed);
+        (before, before + grown)
+    }
+
+    /// Takes the index's weight down as it is; returns the former and the present one, in bytes.
+    pub(super) fn look(&self) -> (usize, usize) {
+        let now = self.index.nbytes() + OWN_BYTES;
+        (self.weight.swap(now, Ordering::Relaxed), now)
     }
 
     /// The weight taken down last.

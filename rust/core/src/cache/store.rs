@@ -407,11 +407,14 @@ impl Cache {
                 self.evict(ledger, slot, Event::EvictedEntries);
             }
         }
-        if let Some(most) = self.options.max_bytes {
-            while self.total_bytes(ledger) > most {
-                let Some(slot) = ledger.victim(keep) else { break };
-                self.evict(ledger, slot, Event::EvictedBytes);
-            }
+        self.fit_bytes(ledger, keep);
+    }
+
+    fn fit_bytes(&self, ledger: &mut Ledger, keep: u32) {
+        let Some(most) = self.options.max_bytes else { return };
+        while self.total_bytes(ledger) > most {
+            let Some(slot) = ledger.victim(keep) else { break };
+            self.evict(ledger, slot, Event::EvictedBytes);
         }
     }
 
@@ -454,13 +457,29 @@ impl Cache {
         }
         let number = self.sequence.fetch_add(1, Ordering::Relaxed);
         let partition = Arc::new(Partition::new(key, number)?);
+        if self.loading {
+            partition.index.defer_codes();
+        }
         self.partitions.insert(key, Arc::clone(&partition));
         Ok(partition)
     }
 
+    /// Codes the vectors that were read from a file, and makes the room that the codes take.
+    pub(super) fn code_loaded(&self) {
+        let mut ledger = self.ledger();
+        for partition in self.partitions.values() {
+            partition.index.code_deferred();
+            self.note_weight(partition.look());
+        }
+        self.fit_bytes(&mut ledger, NIL);
+    }
+
     /// Brings the sum of the indexes' bytes up to date after a change of one of them.
     fn weigh(&self, partition: &Partition, grown: usize) {
-        let (before, after) = partition.reweigh(grown);
+        self.note_weight(partition.reweigh(grown));
+    }
+
+    fn note_weight(&self, (before, after): (usize, usize)) {
         self.index_bytes.fetch_add(after, Ordering::Relaxed);
         self.index_bytes.fetch_sub(before, Ordering::Relaxed);
     }

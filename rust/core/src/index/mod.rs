@@ -5,6 +5,7 @@
 //! written again but live bits. The writer holds a lock, publishes the next snapshot as a whole, and frees an
 //! old one when its last reader has left: readers do not spend their time on it.
 
+mod bulk;
 mod file;
 mod page;
 mod rewrite;
@@ -157,6 +158,19 @@ impl VectorIndex {
         self.publish(writer);
         self.len.fetch_add(1, Ordering::Relaxed);
         id
+    }
+
+    /// Codes nothing from here on until [`Self::code_deferred`]: for many vectors that come before the first query.
+    /// Queries compare with every vector meanwhile.
+    pub(crate) fn defer_codes(&self) {
+        self.lock().defer();
+    }
+
+    /// Codes what was added since [`Self::defer_codes`], on all cores.
+    pub(crate) fn code_deferred(&self) {
+        let mut writer = self.lock();
+        writer.code_deferred(kernels());
+        self.publish(&mut writer);
     }
 
     /// Removes a vector; `false` if the id is not here.

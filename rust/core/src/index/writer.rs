@@ -1,5 +1,6 @@
 //! The writer's side: appending, removing and, in bounded steps between, learning and rewriting.
 
+use super::bulk;
 use super::page::{PAGE, Page};
 use super::rewrite::Rewrite;
 use super::rows::{Rows, Storage};
@@ -47,6 +48,8 @@ pub(crate) struct Writer {
     changes: usize,
     /// Next segment to be looked at.
     cursor: usize,
+    /// Whether pages are left without codes for now, see [`Self::defer`].
+    deferred: bool,
 }
 
 #[derive(Debug)]
@@ -73,6 +76,7 @@ impl Writer {
             job: None,
             changes: 0,
             cursor: 0,
+            deferred: false,
         }
     }
 
@@ -156,9 +160,52 @@ impl Writer {
     fn append(&mut self, segments: &mut Vec<Arc<Segment>>, page: Page, kernels: &Kernels) {
         let page = Arc::new(page);
         self.keep(&page);
-        let basis = self.shared.get().filter(|_| self.dim >= CODED_DIM);
+        let basis = self.coding_basis();
         segments.push(Arc::new(Segment::of(page, basis.as_ref(), self.storage.slabs(), kernels)));
         join(segments);
+    }
+
+    /// The basis that pages are to be coded in, if they are.
+    fn coding_basis(&self) -> Option<Arc<Basis>> {
+        self.shared.get().filter(|_| self.dim >= CODED_DIM && !self.deferred)
+    }
+
+    /// Leaves pages without codes, and learns no basis, until [`Self::code_deferred`].
+    pub(crate) fn defer(&mut self) {
+        self.deferred = true;
+    }
+
+    /// Learns the basis if it is time to, from everything there is, and codes whatever is not coded in it.
+    pub(crate) fn code_deferred(&mut self, kernels: &Kernels) {
+        self.deferred = false;
+        self.job = None;
+        if self.lesson_is_due() {
+            let mut sample = Vec::new();
+            for (page, slot) in self.spread() {
+                sample.extend_from_slice(&page.rows.decode(self.dim, slot));
+            }
+            let mut lesson = Lesson::new(self.dim, sample);
+            let basis = loop {
+                if let Some(basis) = lesson.step(kernels) {
+                    break basis;
+                }
+            };
+            self.shared.put(Arc::new(basis), self.slots());
+        }
+        if let Some(basis) = self.coding_basis() {
+            let segments = bulk::coded(&self.now.segments, &basis, self.storage.slabs(), kernels);
+            self.publish(Snapshot { segments, tail: self.now.tail.clone() });
+        }
+    }
+
+    /// Slots of all pages, held or not.
+    fn slots(&self) -> usize {
+        self.pages.len() * PAGE
+    }
+
+    fn lesson_is_due(&self) -> bool {
+        let due = self.shared.learned_from().saturating_mul(LESSON_GROWTH).max(FIRST_LESSON);
+        self.dim >= CODED_DIM && !self.deferred && !self.shared.is_fixed() && self.slots() >= due
     }
 
     fn keep(&mut self, page: &Arc<Page>) {
@@ -169,11 +216,13 @@ impl Writer {
 
     /// Takes over pages, in the order of their ids, into an index that has none.
     pub(crate) fn restore(&mut self, pages: Vec<Page>, kernels: &Kernels) {
+        self.defer();
         let mut segments = Vec::new();
         for page in pages {
             self.append(&mut segments, page, kernels);
         }
         self.publish(Snapshot { segments, tail: None });
+        self.code_deferred(kernels);
     }
 
     /// Removes an id from where it is.
@@ -227,14 +276,12 @@ impl Writer {
     }
 
     fn next_job(&mut self) -> Option<Job> {
-        let slots = self.pages.len() * PAGE;
-        let due = self.shared.learned_from().saturating_mul(LESSON_GROWTH).max(FIRST_LESSON);
-        if self.dim >= CODED_DIM && !self.shared.is_fixed() && slots >= due {
+        if self.lesson_is_due() {
             let rows = self.spread();
             let room = Vec::with_capacity(rows.len() * self.dim);
-            return Some(Job::Sample(rows, room, slots));
+            return Some(Job::Sample(rows, room, self.slots()));
         }
-        let basis = self.shared.get().filter(|_| self.dim >= CODED_DIM);
+        let basis = self.coding_basis();
         if let Some(basis) = &basis {
             let stale = |segment: &&Arc<Segment>| segment.basis().is_none_or(|other| !Arc::ptr_eq(other, basis));
             if let Some(segment) = self.now.segments.iter().find(stale) {
