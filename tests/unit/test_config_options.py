@@ -66,7 +66,8 @@ OTHERS = {
 """Public classes that have no place in the file, and why."""
 
 RECORDS = {
-    "AsyncRouterStream", "AsyncTierStream", "Alternative", "AppliedRule", "BackendStats", "Candidate", "Counts",
+    "AsyncRouterStream", "AsyncTierStream", "Alternative", "AppliedRule", "BackendStats", "Calibration", "Candidate",
+    "Counts",
     "Decision", "Disagreement", "Explanation", "Hit", "Info", "Judgement", "Latency", "Lookup", "RouterStream",
     "ScopeStats", "ShadowReport", "Shadowed", "Span", "Stats", "TierStream", "Trace", "Attempt", "Usage",
 }  # fmt: skip

@@ -1,4 +1,8 @@
-"""Show how a prompt would be routed: which tier, by which rules, why, and what was thought of the others."""
+"""Show how a prompt would be routed: which tier, by which rules, why, and what was thought of the others.
+
+With --calibrate FILE, choose the cost weight instead: for a share of strong calls, a mean cost or a mean quality on the
+prompts of FILE (JSON lines with a "prompt" or "messages", else one prompt a line). Nothing is sent either way.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +23,13 @@ _OF_TIERS = ("price", "quality", "max_context", "capabilities", "max_concurrency
 def register(subparsers: Subparsers) -> None:
     """Adds `route`."""
     parser = subparsers.add_parser("route", help="show how a prompt would be routed", description=__doc__)
-    parser.add_argument("prompt", help='the prompt; "-" reads it from standard input')
+    parser.add_argument("prompt", nargs="?", help='the prompt; "-" reads it from standard input')
+    parser.add_argument("--calibrate", metavar="FILE", help="choose the cost weight on these prompts")
+    target = parser.add_mutually_exclusive_group()
+    target.add_argument("--strong-share", type=float, help="share of prompts for the strong tier")
+    target.add_argument("--cost", type=float, help="US dollars that a prompt may cost on average")
+    target.add_argument("--quality", type=float, help="mean probability of a good answer")
+    parser.add_argument("--strong", metavar="TIER", help="the strong tier (default: the one of the highest quality)")
     parser.add_argument(
         "--tier",
         metavar="NAME:QUALITY[:IN:OUT]",
@@ -49,9 +59,14 @@ def register(subparsers: Subparsers) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Runs the command; returns the exit status."""
+    from nearhit._errors import OptionError
     from nearhit.cli import _output
 
+    if (args.prompt is None) == (args.calibrate is None):
+        raise OptionError("give a prompt, or prompts to calibrate on with --calibrate FILE")
     router = _router(args)
+    if args.calibrate is not None:
+        return _calibrate(args, router)
     prompt = sys.stdin.read() if args.prompt == "-" else args.prompt
     decision = router.decide(
         prompt, max_cost=args.max_cost, max_tokens=args.max_tokens, tags=args.tag, about=_about(args.about)
@@ -85,9 +100,32 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
+def _calibrate(args: argparse.Namespace, router: Router) -> int:
+    from dataclasses import asdict
+    from pathlib import Path
+
+    from nearhit.cli import _judging, _output
+    from nearhit.evaluate.data import read_prompts
+
+    prompts = read_prompts(Path(args.calibrate))
+    targets = {"strong_share": args.strong_share, "cost": args.cost, "quality": args.quality}
+    with _judging.advancing("embedding") as advance:
+        found = router.calibrate(prompts, **targets, strong=args.strong, progress=advance)
+    low, high = found.strong_share_interval
+    if args.json:
+        _output.emit_json({**asdict(found), "strong_share_95": [low, high]})
+        return 0
+    print(f"cost weight       {found.cost_weight:.6g}")
+    print(f"strong calls      {found.strong_share:.1%} to {found.strong} (95 %: {low:.1%} to {high:.1%})")
+    print(f"a prompt          {found.cost:.6f} US dollars, quality {found.quality:.3f}")
+    print(f"tiers             {', '.join(f'{name} {share:.1%}' for name, share in found.shares.items())}")
+    print(f"prompts           {found.prompts:,}")
+    return 0
+
+
 def _router(args: argparse.Namespace) -> Router:
     """The router that the options describe, over tiers that cannot be called."""
-    from nearhit import config
+    from nearhit import Cache, config
     from nearhit._errors import OptionError
     from nearhit.router import Router, SemanticRule
 
@@ -104,8 +142,10 @@ def _router(args: argparse.Namespace) -> Router:
             raise OptionError(f"{args.config} has no [[tiers]]: add some, or name tiers with --tier")
     configured = found.router_options(without={"on_trace", *options})
     semantic = any(isinstance(rule, SemanticRule) for rule in configured.get("rules", ()))
-    embedder = found.make_embedder() if semantic else None
-    return Router(tiers, embedder=embedder, **configured, **options)
+    embedder = found.make_embedder() if semantic or (args.calibrate and found.embedder is not None) else None
+    # Behind a cache the head sees the embeddings that the cache makes.
+    cache = Cache(embedder) if args.calibrate and embedder is not None else None
+    return Router(tiers, embedder=embedder, cache=cache, **configured, **options)
 
 
 def _promises(tier: Mapping[str, Any]) -> dict[str, Any]:

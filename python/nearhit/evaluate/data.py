@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-__all__ = ["Pair", "Request", "read_pairs", "read_rows", "read_stream", "split_of"]
+__all__ = ["Pair", "Request", "read_pairs", "read_prompts", "read_rows", "read_stream", "split_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +71,33 @@ def read_rows(path: Path) -> Iterator[dict[str, Any]]:
         raise CorruptFileError(f"{path}: damaged, or not JSON lines in UTF-8 ({error})") from error
     except OSError as error:
         raise StorageError(f"{path}: {error.strerror or error}") from error
+
+
+def read_prompts(path: Path) -> list[Any]:
+    """Reads prompts: those of JSON lines with a "prompt" or "messages", else one prompt a line; plain or gzip.
+
+    Raises:
+        StorageError: The file cannot be read.
+        CorruptFileError: A row without either; the message names it.
+    """
+    try:
+        raw = path.read_bytes()
+        text = (gzip.decompress(raw) if raw[:2] == b"\x1f\x8b" else raw).decode("utf-8")
+    except OSError as error:
+        raise StorageError(f"cannot read {path}: {error.strerror or error}") from error
+    except (EOFError, UnicodeDecodeError, zlib.error) as error:
+        raise CorruptFileError(f"{path}: damaged, or not text in UTF-8 ({error})") from error
+    if not text.lstrip().startswith("{"):
+        return [line for line in text.splitlines() if line.strip()]
+    found = []
+    for number, row in enumerate(read_rows(path), 1):
+        prompt = row.get("prompt") or row.get("messages")
+        if not isinstance(prompt, str | list):
+            raise CorruptFileError(
+                f'{path}, row {number}: expected "prompt": text or "messages": list, got {row!r:.80}'
+            )
+        found.append(prompt)
+    return found
 
 
 def read_pairs(path: Path, *, similar: float = 4.0, different: float = 3.0) -> list[Pair]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from nearhit._core import Alternative, AppliedRule
 from nearhit._core import RouteDecision as Decision
+from nearhit.router.calibration import Calibration
 from nearhit.router.cascade import Cascade
 from nearhit.router.facade import AsyncRouter, Router
 from nearhit.router.heads import RoutingHead
@@ -17,6 +18,7 @@ __all__ = [
     "AppliedRule",
     "AsyncRouter",
     "AsyncRouterStream",
+    "Calibration",
     "Cascade",
     "Decision",
     "Disagreement",

@@ -11,6 +11,7 @@ from nearhit._errors import OptionError
 from nearhit._portal import portal
 from nearhit.router.ask import Means
 from nearhit.router.caching import SHIPPED_EMBEDDER, CacheSide
+from nearhit.router.calibration import Calibration, calibrate
 from nearhit.router.cascade import Cascade
 from nearhit.router.heads import RoutingHead
 from nearhit.router.limits import Limits, check_facts
@@ -22,7 +23,7 @@ from nearhit.router.stream import AsyncRouterStream, RouterStream
 from nearhit.tiers.options import check_kind, check_whole
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     import numpy as np
     from numpy.typing import NDArray
@@ -85,6 +86,9 @@ class _Base:
             rules=book.fields,
         )
         self._book = book if book.fields else None
+        self._strategy = str(strategy)
+        self._embedder = embedder
+        self._strongest = max(complete, key=lambda profile: profile.quality or 0.0).name
         check_kind("cascade", cascade, Cascade)
         check_kind("shadow", shadow, Shadow)
         check_whole("retries", retries, least=0)
@@ -201,6 +205,64 @@ class _Base:
         return {
             tier.name: dict(zip(names, self._core.state(index), strict=True)) for index, tier in enumerate(self._tiers)
         }
+
+    def calibrate(
+        self,
+        prompts: Iterable[Prompt],
+        *,
+        strong_share: float | None = None,
+        cost: float | None = None,
+        quality: float | None = None,
+        strong: str | None = None,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> Calibration:
+        """Finds the `cost_weight` that meets a target on prompts of your own; changes nothing.
+
+        What a cost weight comes to on the prompts is computed exactly, at every value where a prompt changes its tier,
+        under the router's rules and without deadline or cost limit; a tier that is down counts as up. Predictions are
+        the router's: costs follow the answer lengths that it has measured so far. Where the head would see embeddings
+        (the router has a cache whose embedder it was fitted on, or a semantic rule), the prompts are embedded.
+
+        Args:
+            prompts: Prompts, or messages in the OpenAI form: a sample of what will be asked.
+            strong_share: Share of prompts for the strong tier; the nearest that can be met is.
+            cost: US dollars a prompt; the most quality that costs no more.
+            quality: Mean probability of a good answer; the least cost that has no less.
+            strong: Name of the tier that `strong_share` is about; by default the one of the highest quality. Calls of
+                tiers as dear count too, so that the share never rises with the cost weight.
+            progress: Told (done, total) while prompts are embedded.
+
+        Raises:
+            OptionError: Not exactly one target, or one that these prompts do not attain: the message has the range; no
+                prompts; another strategy than "complexity", to which the cost weight means nothing.
+            InputError: A prompt that cannot be read.
+            NoTierError: A prompt that no tier can take.
+
+        Example:
+            >>> from nearhit import FunctionTier, Router
+            >>> small, large = FunctionTier("small", lambda messages: "a"), FunctionTier("large", lambda messages: "b")
+            >>> prompts = ["Hi!", "What is 2 + 2?", "Prove that there are infinitely many primes.", "Name a colour."]
+            >>> found = Router([small, large]).calibrate(prompts, strong_share=0.25)
+            >>> found.strong_share, Router([small, large], cost_weight=found.cost_weight).decide(prompts[2]).tier
+            (0.25, 'large')
+        """
+        if self._strategy != "complexity":
+            raise OptionError(f'strategy={self._strategy!r} has no cost weight: calibrate a router of "complexity"')
+        means, book, embedder = self._means, self._book, self._embedder
+        semantic = book is not None and book.embedder is not None
+        known = embedder is not None and bool(means.head_embedder) and embedder.id.startswith(means.head_embedder)
+        for_head = known and (semantic or self._side is not None)
+        return calibrate(
+            self._core,
+            [tier.name for tier in self._tiers],
+            prompts,
+            strong=self._strongest if strong is None else strong,
+            targets={"strong_share": strong_share, "cost": cost, "quality": quality},
+            book=book,
+            embedder=embedder if semantic or for_head else None,
+            for_head=for_head,
+            advance=progress,
+        )
 
     def shadow_report(self) -> ShadowReport | None:
         """How the shadow policy compares with the router's own on the requests so far; None without a shadow."""
