@@ -126,12 +126,15 @@ class OpenTelemetry:
             self._tokens.record(attempt.usage.completion_tokens, {**labels, "gen_ai.token.type": "output"})
 
 
-def _labels(attempt: Attempt) -> dict[str, str]:
-    return {
+def _labels(attempt: Attempt) -> dict[str, str | int]:
+    found: dict[str, str | int] = {
         "gen_ai.operation.name": "chat",
         "gen_ai.provider.name": attempt.provider,
         "gen_ai.request.model": attempt.model,
     }
+    if attempt.address is not None and attempt.port is not None:
+        found |= {"server.address": attempt.address, "server.port": attempt.port}
+    return found
 
 
 def _of_request(trace: Trace) -> Mapping[str, Any]:

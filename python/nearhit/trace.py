@@ -37,6 +37,8 @@ class Attempt:
         provider: Whose API or engine it is, as OpenTelemetry's conventions call it.
         replica: Name of the replica that took the call, where the tier has several.
         confidence: What a cascade thought of the answer, in [0, 1]; None where nobody looked.
+        address: Host of the server that took the call; None where it was answered in this process.
+        port: Its port.
         estimated: Whether token counts and cost are an estimate: the call was given up before its server could count.
     """
 
@@ -54,6 +56,8 @@ class Attempt:
     provider: str = ""
     replica: str | None = None
     confidence: float | None = None
+    address: str | None = None
+    port: int | None = None
     estimated: bool = False
 
 

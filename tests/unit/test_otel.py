@@ -16,9 +16,11 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.semconv._incubating.attributes import gen_ai_attributes
 from opentelemetry.semconv._incubating.metrics import gen_ai_metrics
 from opentelemetry.trace import SpanKind, StatusCode
+from tests.support.chat_server import chats, refused_port
 from tests.support.hashing_embedder import HashingEmbedder
+from tests.support.http_server import Server
 
-from nearhit import Cache, FunctionTier, Router, TierConnectionError
+from nearhit import Cache, FunctionTier, OpenAITier, ReplicaTier, Router, TierConnectionError
 from nearhit._types import Chunk, Usage
 from nearhit.otel import OpenTelemetry
 from nearhit.tiers import Price
@@ -116,6 +118,32 @@ def test_a_request_is_a_span_with_its_stages_and_calls_below(receiver: Receiver)
         assert root.end_time is not None
         assert root.start_time <= span.start_time <= span.end_time <= root.end_time + 1_000_000
     assert PROMPT not in str([span.attributes for span in receiver.exporter.get_finished_spans()])
+
+
+def test_calls_carry_the_address_of_their_server(receiver: Receiver) -> None:
+    with Server(chats()) as east, Server(chats()) as west:
+        replicas = [
+            OpenAITier(name, "m", base_url=server.url, api_key="k") for name, server in (("east", east), ("west", west))
+        ]
+        tiers = [OpenAITier("first", "m-first", base_url=f"http://127.0.0.1:{refused_port()}/v1", api_key="k")]
+        router = Router([*tiers, ReplicaTier("second", replicas)], on_trace=receiver.telemetry, retries=0)
+        completion = router.complete(PROMPT)
+        ports = {"east": int(east.url.split(":")[2].split("/")[0]), "west": int(west.url.split(":")[2].split("/")[0])}
+    (answered,) = receiver.spans("chat m")
+    assert answered.attributes is not None
+    assert answered.attributes["server.address"] == "127.0.0.1"
+    assert answered.attributes["server.port"] == ports[answered.attributes["nearhit.replica"]]
+    (failed,) = receiver.spans("chat m-first")
+    assert failed.attributes is not None
+    assert failed.attributes["server.port"] not in ports.values()
+    assert completion.trace.attempts[0].address == "127.0.0.1"
+    durations = receiver.points(gen_ai_metrics.GEN_AI_CLIENT_OPERATION_DURATION)
+    assert {point.attributes["server.port"] for point in durations} == {
+        failed.attributes["server.port"],
+        answered.attributes["server.port"],
+    }
+    assert OpenAITier("a", "m", base_url="https://[::1]/v1", api_key="k").address == ("::1", 443)
+    assert FunctionTier("a", speaks).address is None
 
 
 def test_it_lies_below_the_span_in_which_the_caller_asked(receiver: Receiver) -> None:

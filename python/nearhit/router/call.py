@@ -158,6 +158,7 @@ class Call:
         attempt.outcome = outcome
         attempt.error = None if error is None else f"{type(error).__name__}: {error}"
         attempt.replica = self.replica
+        attempt.address, attempt.port = self._address() or (None, None)
         self._account(outcome)
         stage = {"tier": self.tier.name}
         if attempt.why != "chosen":
@@ -178,6 +179,12 @@ class Call:
             trace.add("ttft", attempt.start, attempt.ttft, **stage)
             trace.add("decode", attempt.start + attempt.ttft, attempt.duration - attempt.ttft, **stage)
         self._report(outcome, error)
+
+    def _address(self) -> tuple[str, int] | None:
+        tier = self.tier
+        if isinstance(tier, ReplicaTier) and self.replica is not None:
+            return tier.replica(self.replica).address
+        return getattr(tier, "address", None)
 
     def _account(self, outcome: str) -> None:
         """Counts tokens and cost; of a call that was given up they are estimated, for its server bills them."""

@@ -127,6 +127,11 @@ class Tier(ABC):
         return "nearhit"
 
     @property
+    def address(self) -> tuple[str, int] | None:
+        """Host and port of the server that answers; None for a tier in this process."""
+        return None
+
+    @property
     def closed(self) -> bool:
         """Whether the tier was closed."""
         return self._closed

@@ -7,6 +7,7 @@ import weakref
 from contextlib import aclosing, asynccontextmanager, contextmanager, suppress
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, NoReturn
+from urllib.parse import urlsplit
 
 from nearhit._errors import (
     TierConnectionError,
@@ -98,6 +99,12 @@ class OpenAITier(Tier):
     def base_url(self) -> str:
         """Where the API begins, without a query."""
         return self._url.partition("?")[0].removesuffix("/chat/completions")
+
+    @property
+    def address(self) -> tuple[str, int] | None:
+        """Host and port of the API."""
+        parts = urlsplit(self._url)
+        return parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
 
     @property
     def provider(self) -> str:

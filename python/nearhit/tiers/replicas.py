@@ -134,6 +134,10 @@ class ReplicaTier(Tier):
         """The first replica's."""
         return self._tiers[0].provider
 
+    def replica(self, name: str) -> Tier:
+        """One of the replicas by its name."""
+        return next(tier for tier in self._tiers if tier.name == name)
+
     def others(self, replica: str) -> bool:
         """Whether another replica than this one is up."""
         states = zip(self._tiers, map(self._core.state, range(len(self._tiers))), strict=True)
