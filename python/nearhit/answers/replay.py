@@ -7,12 +7,13 @@ import re
 from typing import TYPE_CHECKING, Any, Final
 
 from nearhit._types import Chunk
+from nearhit.answers.apart import can_be_taken_apart, taken_apart
 from nearhit.tiers.collect import Collector
 from nearhit.tiers.sse import SSEParser
 from nearhit.tiers.wire import DONE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
 
     from nearhit.answers.admission import Call
 
@@ -76,7 +77,7 @@ class Answer:
             usage: Whether with token counts at the end of the stream.
         """
         if isinstance(self.stored, dict):
-            return not stream or (self._call == "chat" and not (usage and self.stored.get("usage") is None))
+            return not stream or can_be_taken_apart(self._call, self.stored, usage=usage)
         return self._bytes(usage=stream and usage) is not None
 
     def body(self) -> dict[str, Any] | None:
@@ -98,13 +99,13 @@ class Answer:
         return None if body is None else dict(body)
 
     def events(self, *, usage: bool = False) -> list[dict[str, Any]] | None:
-        """The answer as the events of a stream; None if it came whole and cannot be taken apart.
+        """The answer as the events of a stream; None if it came whole and has no token counts that are asked for.
 
         Args:
             usage: Whether the stream shall end with the token counts (`stream_options.include_usage`).
         """
         if isinstance(self.stored, dict):
-            return _taken_apart(self.stored, usage=usage) if self._call == "chat" else None
+            return taken_apart(self._call, self.stored, usage=usage)
         return self._kept(usage=usage)
 
     def sse(self, *, usage: bool = False) -> bytes | None:
@@ -114,7 +115,7 @@ class Answer:
             kept = self._bytes(usage=usage)
             return None if kept is None else kept + end
         events = self.events(usage=usage)
-        return None if events is None else b"".join(map(event_bytes, events)) + end
+        return None if events is None else b"".join(event_bytes(each, name=each.get("type")) for each in events) + end
 
     def _bytes(self, *, usage: bool) -> bytes | None:
         if not isinstance(self.stored, bytes):
@@ -158,36 +159,6 @@ def error_event(message: str) -> bytes:
 def counts_only(event: Mapping[str, Any]) -> bool:
     """Whether an event holds nothing but token counts."""
     return event.get("choices") == [] and event.get("usage") is not None
-
-
-def _taken_apart(body: Mapping[str, Any], *, usage: bool) -> list[dict[str, Any]] | None:
-    """A whole chat completion as the events that a server would have streamed."""
-    choices = body.get("choices")
-    if not isinstance(choices, list):
-        return None
-    left_out = ("choices", "usage", "object")
-    head = {"object": "chat.completion.chunk", **{key: value for key, value in body.items() if key not in left_out}}
-    events = [{**head, "choices": [piece]} for choice in choices for piece in _pieces(choice)]
-    if usage:
-        if body.get("usage") is None:
-            return None
-        events.append({**head, "choices": [], "usage": body["usage"]})
-    return events
-
-
-def _pieces(choice: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    message = dict(choice.get("message") or {})
-    index = choice.get("index", 0)
-    delta = {key: value for key, value in message.items() if key not in ("role", "content") and value is not None}
-    if delta.get("tool_calls"):
-        delta["tool_calls"] = [{"index": place, **call} for place, call in enumerate(delta["tool_calls"])]
-    if message.get("content") is not None:
-        delta = {"content": message["content"], **delta}
-    opening = {"role": message.get("role", "assistant"), "content": "" if "content" in delta else None}
-    yield {"index": index, "delta": opening, "finish_reason": None}
-    logprobs = {"logprobs": choice["logprobs"]} if choice.get("logprobs") else {}
-    yield {"index": index, "delta": delta, **logprobs, "finish_reason": None}
-    yield {"index": index, "delta": {}, "finish_reason": choice.get("finish_reason")}
 
 
 def _joined_completion(events: list[dict[str, Any]]) -> dict[str, Any] | None:

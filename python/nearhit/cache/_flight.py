@@ -56,15 +56,21 @@ class Flights:
     def __len__(self) -> int:
         return len(self._open)
 
-    def run(self, key: Any, call: Callable[[], Any]) -> Any:
-        """The value of `call()`, made here or by whoever is making it for this key already."""
+    def run(self, key: Any, call: Callable[[], Any], patience: float | None = None) -> Any:
+        """The value of `call()`, made here or by whoever is making it for this key already.
+
+        Args:
+            key: What the call is for.
+            call: Makes the value.
+            patience: As in the constructor, for this caller; None for that.
+        """
         me = threading.get_ident()
         waiter = self._board(key, me)
         if waiter is _OWN:
             return call()
         if isinstance(waiter, Future):
             try:
-                outcome = waiter.result(self._patience)
+                outcome = waiter.result(self._patience if patience is None else patience)
             except FutureTimeoutError:
                 self._give_up(key, waiter)
                 return call()
@@ -82,7 +88,7 @@ class Flights:
         self._land(key, value)
         return value
 
-    async def run_async(self, key: Any, call: Callable[[], Awaitable[Any]]) -> Any:
+    async def run_async(self, key: Any, call: Callable[[], Awaitable[Any]], patience: float | None = None) -> Any:
         """Like `run`, for a coroutine function; only the calling task waits."""
         me = asyncio.current_task()
         waiter = self._board(key, me)
@@ -90,7 +96,8 @@ class Flights:
             return await call()
         if isinstance(waiter, Future):
             try:
-                outcome = await asyncio.wait_for(asyncio.wrap_future(waiter), self._patience)
+                waits = self._patience if patience is None else patience
+                outcome = await asyncio.wait_for(asyncio.wrap_future(waiter), waits)
             except TimeoutError:
                 self._give_up(key, waiter)
                 return await call()

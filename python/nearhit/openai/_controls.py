@@ -31,6 +31,7 @@ class Controls(TypedDict, total=False):
         threshold: Least similarity of a near hit; counts where it is stricter than the cache's.
         deadline: Seconds for the whole answer; the router keeps to it, a client without one takes it as its timeout.
         tier: Name of the router's tier that shall answer; no other one does.
+        single_flight: Whether to wait for an equal request that is under way, in place of what `wrap` was told.
     """
 
     no_store: bool
@@ -42,6 +43,7 @@ class Controls(TypedDict, total=False):
     threshold: float | None
     deadline: float | None
     tier: str | None
+    single_flight: bool
 
 
 _current: ContextVar[Controls] = ContextVar("nearhit.openai.controls", default=Controls())  # noqa: B039 - never changed

@@ -12,7 +12,7 @@ from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from dataclasses import dataclass, field
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from nearhit._config import parse_seconds
 from nearhit._core import Hit, Request
@@ -21,12 +21,16 @@ from nearhit.answers import Answer, bypass_reason
 from nearhit.cache import AsyncCache, Cache, Lookup
 from nearhit.cache._base import CacheBase
 from nearhit.openai._controls import FIELD, Controls, current
+from nearhit.openai._embeddings import Inputs, inputs_of
 from nearhit.openai._info import Counts, Info
+from nearhit.openai._sharing import Sharing
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Awaitable, Callable, Generator, Hashable, Mapping
 
     from nearhit.answers import Call
+
+T = TypeVar("T")
 
 _log: Final = logging.getLogger("nearhit.openai")
 
@@ -55,6 +59,9 @@ class Asked:
         info: The record that will be on the result.
         lookup: What the cache found; None if it was not asked.
         store: Whether the answer may be kept.
+        inputs: What an embeddings request wants embedded, where that can be told one by one.
+        key: What makes it equal to another request under way; None where it does not share calls.
+        made: What it was answered with, for requests that wait for it: an `Answer` or a shared stream.
     """
 
     call: Call
@@ -65,6 +72,9 @@ class Asked:
     info: Info = field(default_factory=Info)
     lookup: Lookup | None = None
     store: bool = False
+    inputs: Inputs | None = None
+    key: Hashable | None = None
+    made: Any = None
 
     @property
     def usage(self) -> bool:
@@ -79,12 +89,21 @@ class Engine:
         cache: A `Cache` or `AsyncCache`; None for none.
         embedding_deadline: Seconds after which a lookup that is still embedding counts as a miss; None for no limit.
         defaults: Controls of every request that does not say otherwise.
+        single_flight: Whether equal requests under way at the same time make one call.
+
+    Attributes:
+        defaults: As given.
+        sharing: The calls under way.
     """
 
-    def __init__(self, cache: Any, *, embedding_deadline: float | None, defaults: Controls) -> None:
+    def __init__(
+        self, cache: Any, *, embedding_deadline: float | None, defaults: Controls, single_flight: bool = True
+    ) -> None:
         if cache is not None and not isinstance(cache, CacheBase):
             raise OptionError(f"option cache={cache!r} is not valid: expected a nearhit.Cache or nearhit.AsyncCache")
         self.defaults = defaults
+        self.sharing = Sharing()
+        self._single_flight = single_flight
         self._deadline = parse_seconds("embedding_deadline", embedding_deadline)
         self._sync = None if cache is None else Cache.sharing(cache)
         self._async = None if cache is None else AsyncCache.sharing(cache)
@@ -139,8 +158,6 @@ class Engine:
             request = {**request, **{name: value for name, value in extra.items() if name != FIELD}}
         call = CALLS[path]
         place: dict[str, Any] = {"endpoint": base_url + path}
-        if stream and call == "completions":
-            place["stream"] = True  # a whole legacy completion is not taken apart into a stream
         if query:
             place["query"] = dict(query)
         if headers:
@@ -148,10 +165,13 @@ class Engine:
             if who:
                 place["identity"] = hashlib.blake2b(repr(who).encode(), digest_size=16).hexdigest()
         body = {**request, FIELD: place}
-        if call == "embeddings":
-            # Read as a list of prompts, which is never compared by meaning: the vectors of near texts differ.
-            body["prompt"] = ["embedding of", body.pop("input", None)]
-        return Asked(call, request, body, controls, stream)
+        if call != "embeddings":
+            return Asked(call, request, body, controls, stream)
+        wanted = body.pop("input", None)
+        given = None if extra and "input" in extra else inputs_of(request)
+        inputs = None if given is None else Inputs(given, dict(body))
+        # Read as a list of prompts, which is never compared by meaning: the vectors of near texts differ.
+        return Asked(call, request, {**body, "prompt": ["embedding of", wanted]}, controls, stream, inputs=inputs)
 
     def exact(self, asked: Asked) -> Answer | None:
         """The answer to an equal request, not counted yet. Embeds nothing; a failure is None."""
@@ -185,6 +205,8 @@ class Engine:
                 if not asked.controls.get("no_cache"):
                     return False
                 asked.lookup = Lookup(None, request)  # not looked up, so that storing makes the vector
+                if asked.inputs is not None:
+                    _each(asked.inputs.find(), lambda body: Lookup(None, Request(body, asked.controls.get("tenant"))))
                 info.reason = "no_cache was asked for"
         self.count("bypass")
         return True
@@ -196,6 +218,10 @@ class Engine:
             return None
         start = perf_counter()
         try:
+            if asked.inputs is not None:
+                options = self._options(asked)
+                found = _each(asked.inputs.find(), lambda body: cache.lookup_traced(body, **options))
+                return self._found_inputs(asked, found, start)
             if not self._embeds(asked):
                 lookup = cache.lookup_traced(asked.body, **self._options(asked))
             else:
@@ -212,6 +238,10 @@ class Engine:
             return None
         start = perf_counter()
         try:
+            if asked.inputs is not None:
+                options = self._options(asked)
+                found = await _each_async(asked.inputs.find(), lambda body: cache.lookup_traced(body, **options))
+                return self._found_inputs(asked, found, start)
             pending = cache.lookup_traced(asked.body, **self._options(asked))
             lookup = await (asyncio.wait_for(pending, self._deadline) if self._embeds(asked) else pending)
         except Exception as error:  # noqa: BLE001 - whatever the cache does, the request goes on
@@ -239,6 +269,52 @@ class Engine:
         except Exception as error:  # noqa: BLE001 - the answer is there; losing the entry costs nobody anything
             self.failed("store", error, asked.info)
 
+    def keep_inputs(self, asked: Asked, answers: list[tuple[Lookup, dict[str, Any]]]) -> None:
+        """Stores the answers to inputs that nobody had asked for."""
+        if self._sync is None or not asked.store:
+            return
+        try:
+            for lookup, body in answers:
+                options = _kept_as(asked, Answer("embeddings", body), None)
+                self._stored_input(asked, self._sync.store(lookup, body, **options))
+        except Exception as error:  # noqa: BLE001 - as in `keep`
+            self.failed("store", error, asked.info)
+
+    async def keep_inputs_async(self, asked: Asked, answers: list[tuple[Lookup, dict[str, Any]]]) -> None:
+        """`keep_inputs`, without holding up the event loop."""
+        if self._async is None or not asked.store:
+            return
+        try:
+            for lookup, body in answers:
+                options = _kept_as(asked, Answer("embeddings", body), None)
+                self._stored_input(asked, await self._async.store(lookup, body, **options))
+        except Exception as error:  # noqa: BLE001 - as in `keep`
+            self.failed("store", error, asked.info)
+
+    def _stored_input(self, asked: Asked, entry_id: str) -> None:
+        self.count("stored")
+        if asked.inputs is not None and len(asked.inputs) == 1:
+            asked.info.stored = entry_id
+
+    def shares(self, asked: Asked) -> None:
+        """Finds out whether a request that the cache has no answer to may share another one's, and its key."""
+        if self._sync is None or not asked.store or asked.lookup is None or asked.info.outcome != "miss":
+            return
+        if not asked.controls.get("single_flight", self._single_flight):
+            return
+        try:
+            if self._sync._core.shares(asked.lookup.request):  # noqa: SLF001 - our own cache
+                request, tier = asked.lookup.request, asked.controls.get("tier")
+                asked.key = (request.fingerprint, asked.stream, asked.usage, tier)
+        except Exception as error:  # noqa: BLE001 - whatever the cache does, the request goes on
+            self.failed("lookup", error, asked.info)
+
+    def shared(self, asked: Asked, of: Info) -> None:
+        """Notes that a request was answered with the answer to another one, whose record is given."""
+        asked.info.outcome, asked.info.tier, asked.info.entry_id = "shared", of.tier, of.stored
+        asked.store = False
+        self.count("shared")
+
     def _options(self, asked: Asked) -> dict[str, Any]:
         return {"scope": asked.controls.get("tenant"), "threshold": asked.controls.get("threshold")}
 
@@ -251,6 +327,24 @@ class Engine:
             and asked.lookup is not None
             and asked.lookup.request.text is not None
         )
+
+    def _found_inputs(self, asked: Asked, body: dict[str, Any] | None, start: float) -> Answer | None:
+        """The answer to an embeddings request all of whose inputs are known."""
+        info, inputs = asked.info, asked.inputs
+        info.lookup_seconds = perf_counter() - start
+        assert inputs is not None  # noqa: S101 - looked at by the callers
+        if body is None:
+            info.outcome = "miss"
+            if inputs.known:
+                info.reason = f"{inputs.known} of {len(inputs)} inputs were known"
+            self.count("miss")
+            return None
+        info.outcome, info.tier = "exact", "cache"
+        if len(inputs) == 1 and inputs.hit is not None:
+            info.similarity, info.entry_id, info.age = inputs.hit.similarity, inputs.hit.entry_id, inputs.hit.age
+        asked.store = False
+        self.count("exact")
+        return Answer("embeddings", body)
 
     def _found(self, asked: Asked, lookup: Lookup, start: float) -> Answer | None:
         asked.info.lookup_seconds = perf_counter() - start
@@ -270,6 +364,7 @@ class Engine:
 
     def _missed(self, asked: Asked, start: float, error: Exception) -> None:
         """A lookup that failed: the answer may still be kept, for equal requests."""
+        asked.inputs = None
         asked.info.lookup_seconds = perf_counter() - start
         asked.info.outcome = "miss"
         self.count("miss")
@@ -302,6 +397,27 @@ def _kept_as(asked: Asked, answer: Answer, model: str | None) -> dict[str, Any]:
         "model": model or facts.get("model"),
         "tokens": (sent, made) if counted else None,
     }
+
+
+def _each(plan: Generator[Any, Lookup, T], look_up: Callable[[Any], Lookup]) -> T:
+    """Drives a plan that asks for one input after the other."""
+    try:
+        body = next(plan)
+        while True:
+            body = plan.send(look_up(body))
+    except StopIteration as done:
+        value: T = done.value
+        return value
+
+
+async def _each_async(plan: Generator[Any, Lookup, T], look_up: Callable[[Any], Awaitable[Lookup]]) -> T:
+    try:
+        body = next(plan)
+        while True:
+            body = plan.send(await look_up(body))
+    except StopIteration as done:
+        value: T = done.value
+        return value
 
 
 def _limited(call: Callable[[], Lookup], seconds: float | None) -> Lookup:

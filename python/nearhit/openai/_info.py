@@ -19,14 +19,15 @@ class Info:
     A stream's record is complete once the stream has ended.
 
     Attributes:
-        outcome: "exact" or "near" for an answer out of the cache, "miss", or "bypass" where the cache was not asked.
+        outcome: "exact" or "near" for an answer out of the cache, "shared" for that of an equal request that was under
+            way, "miss", or "bypass" where the cache was not asked.
         reason: Why it was not asked, or why a near candidate was refused.
         tier: "cache", the name of the router's tier that answered, or "upstream" for the client's own server.
         similarity: Cosine of the cached prompt, on a hit.
         confidence: Probability that its answer fits, where the cache's policy estimates one.
         entry_id: The entry that answered.
         age: Seconds since it was stored.
-        stored: Id of the entry that now holds this answer; None if it was not stored.
+        stored: Id of the entry that now holds this answer; None if it was not stored, or in several.
         lookup_seconds: Time spent on asking the cache, embedding included.
         notes: Failures that cost the request nothing but a chance: of the cache, the embedder, the router.
     """
@@ -56,6 +57,7 @@ class Counts:
         exact: Requests answered by an equal one.
         near: Requests answered by one that means the same.
         miss: Requests that the cache had no answer to.
+        shared: Those of them that were answered with an equal request's answer, which was under way.
         bypass: Requests that the cache was not asked about.
         routed: Requests that a tier of the router answered.
         stored: Answers stored.
@@ -65,6 +67,7 @@ class Counts:
     exact: int
     near: int
     miss: int
+    shared: int
     bypass: int
     routed: int
     stored: int
@@ -77,6 +80,7 @@ class Counts:
             exact=counter["exact"],
             near=counter["near"],
             miss=counter["miss"],
+            shared=counter["shared"],
             bypass=counter["bypass"],
             routed=counter["routed"],
             stored=counter["stored"],

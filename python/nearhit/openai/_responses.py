@@ -9,18 +9,21 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from nearhit.answers import Answer, is_complete
+from nearhit.openai._shared import AsyncSharedStream, SharedStream
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator, Mapping
 
     from nearhit.answers import Recorder
     from nearhit.openai._engine import Asked, Engine
+    from nearhit.openai._sharing import Sharing
 
 RAW: Final = "X-Stainless-Raw-Response"
 """Header by which the package's own methods ask for the response in place of what is in it."""
 
 _EVENTS: Final = {"content-type": "text/event-stream"}
 _JSON: Final = {"content-type": "application/json"}
+_OF_ONE_CONNECTION: Final = frozenset({"connection", "content-length", "keep-alive", "transfer-encoding"})
 
 
 class Types(NamedTuple):
@@ -103,19 +106,83 @@ def response_of(
         stream: the bytes of a stream, or an iterator of them.
         status: Its status.
     """
-    http = _http_of(_http_kind(client))
-    given = options.headers if isinstance(options.headers, dict) else {}
-    request = http.Request(
-        "POST",
-        client._prepare_url(options.url),  # noqa: SLF001 - the package's own way to a URL
-        headers={RAW: given[RAW]} if RAW in given else None,
-    )
+    http, request = _request_of(client, options)
     if stream is None:
         content = json.dumps(body, ensure_ascii=False).encode("utf-8", "surrogatepass")
         return http.Response(status, headers=_JSON, content=content, request=request)
     if isinstance(stream, bytes):
         return http.Response(status, headers=_EVENTS, content=stream, request=request)
     return http.Response(status, headers=_EVENTS, stream=_stream_class(http, stream)(stream), request=request)
+
+
+def _request_of(client: Any, options: Any) -> tuple[Any, Any]:
+    """The module of a client's connections, and the HTTP request that was not sent."""
+    http = _http_of(_http_kind(client))
+    given = options.headers if isinstance(options.headers, dict) else {}
+    url = client._prepare_url(options.url)  # noqa: SLF001 - the package's own way to a URL
+    return http, http.Request("POST", url, headers={RAW: given[RAW]} if RAW in given else None)
+
+
+def shared_response(client: Any, options: Any, shared: Any, reader: Any) -> Any:
+    """The HTTP response of a stream that another request is answered with.
+
+    Args:
+        client: The wrapped client.
+        options: The request's options.
+        shared: The stream.
+        reader: This request's reader of it.
+    """
+    http, request = _request_of(client, options)
+    parts = _stream_class(http, reader)(reader)
+    return http.Response(HTTPStatus.OK, headers=shared.headers, stream=parts, request=request)
+
+
+def flowing(response: Any, asked: Asked, sharing: Sharing) -> Any:
+    """Lets others read a response's stream, too: the shared stream, which the response now has a reader of."""
+    tee = response.stream
+    headers = {name: value for name, value in response.headers.items() if name.lower() not in _OF_ONE_CONNECTION}
+    kind: Any = AsyncSharedStream if hasattr(tee, "__aiter__") else SharedStream
+    flow: Any = _flow_async if hasattr(tee, "__aiter__") else _flow
+    shared = kind(flow(tee, asked.key, sharing), headers, asked.info)
+    sharing.opened(asked.key, shared)
+    reader = shared.join()
+    response.stream = _stream_class(import_module(type(response).__module__.split(".", 1)[0]), reader)(reader)
+    return shared
+
+
+def _flow(tee: Any, key: Any, sharing: Sharing) -> Generator[bytes, None, None]:
+    try:
+        yield from tee
+    finally:
+        sharing.closed(key)
+        tee.close()
+
+
+async def _flow_async(tee: Any, key: Any, sharing: Sharing) -> AsyncGenerator[bytes, None]:
+    try:
+        async for part in tee:
+            yield part
+    finally:
+        sharing.closed(key)
+        await tee.aclose()
+
+
+def read_body(response: Any) -> Any:
+    """The JSON of a good response; None if it is none."""
+    try:
+        return json.loads(response.content) if response.status_code == HTTPStatus.OK else None
+    except ValueError:
+        return None
+
+
+def rewritten(response: Any, body: Mapping[str, Any]) -> Any:
+    """A response with another body."""
+    left_out = _OF_ONE_CONNECTION | {"content-encoding"}
+    headers = {name: value for name, value in response.headers.items() if name.lower() not in left_out}
+    content = json.dumps(body, ensure_ascii=False).encode("utf-8", "surrogatepass")
+    made = type(response)(response.status_code, headers=headers, content=content, request=response.request)
+    made.elapsed = response.elapsed
+    return made
 
 
 def whole_answer(asked: Asked, response: Any, data: bytes | None = None) -> Answer | None:
@@ -241,7 +308,10 @@ def _plain(http: Any) -> type[Any]:
             self._parts = parts
 
         def __iter__(self) -> Iterator[bytes]:
-            yield from self._parts
+            try:
+                yield from self._parts
+            except TimeoutError as error:  # of a stream that another request reads, too
+                raise http.ReadTimeout("nothing came of the stream in time") from error
 
         def close(self) -> None:
             self._parts.close()
@@ -256,8 +326,11 @@ def _async_plain(http: Any) -> type[Any]:
             self._parts = parts
 
         async def __aiter__(self) -> AsyncIterator[bytes]:
-            async for part in self._parts:
-                yield part
+            try:
+                async for part in self._parts:
+                    yield part
+            except TimeoutError as error:  # of a stream that another request reads, too
+                raise http.ReadTimeout("nothing came of the stream in time") from error
 
         async def aclose(self) -> None:
             await self._parts.aclose()

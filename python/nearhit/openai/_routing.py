@@ -44,6 +44,10 @@ class Routing:
         self._async = AsyncRouter.sharing(router)
         self._engine = engine
 
+    def takes(self, asked: Asked) -> bool:
+        """Whether a tier may answer a request."""
+        return asked.call == "chat"
+
     def answer(self, client: Any, asked: Asked, options: Any) -> Any:
         """The HTTP response of a tier; None if no tier could answer and the request goes where it went before.
 

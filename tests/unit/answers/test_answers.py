@@ -55,7 +55,7 @@ def test_a_whole_answer_taken_apart_and_put_together_again():
 
 
 def test_what_cannot_be_had_is_none():
-    assert Answer("responses", response_body()).sse() is None
+    assert Answer("responses", {"output": "x"}).sse() is None
     assert Answer("chat", {**body(), "usage": None}).sse(usage=True) is None
     for foreign in ("text", 3, None, b"text", b": nearhit responses 0 0\n\n"):
         answer = Answer("chat", foreign)

@@ -423,12 +423,26 @@ def test_responses(server, bare, client):
     again = create(client)
     assert (again, again.output_text) == (want, "Hello, world")
     assert info(again).outcome == "exact"
-    events = told(create(bare, stream=True))
-    first = create(client, stream=True)  # a whole answer is not taken apart into the events of this API
-    assert (told(first), info(first).outcome) == (events, "miss")
-    second = create(client, stream=True)
-    assert (told(second), info(second).outcome) == (events, "exact")
-    assert create(client) == want
+    # A whole answer is replayed as a stream,
+    stream = create(client, stream=True)
+    replayed = told(stream)
+    assert info(stream).outcome == "exact"
+    assert [each["sequence_number"] for each in replayed] == list(range(len(replayed)))
+    assert [each["type"].removeprefix("response.") for each in replayed] == [
+        "created", "in_progress", "output_item.added", "content_part.added", "output_text.delta", "output_text.done",
+        "content_part.done", "output_item.done", "completed",
+    ]  # fmt: skip
+    assert replayed[-1]["response"] == want.to_dict()
+    with client.responses.stream(model="test-model", input="Say hello") as helper:
+        assert [each.type for each in helper][-1] == "response.completed"
+        assert helper.get_final_response().output_text == "Hello, world"
+    # and a stream that was recorded as it came, and as a whole.
+    events = told(bare.responses.create(model="test-model", input="Another", stream=True))
+    for outcome in ("miss", "exact"):
+        stream = client.responses.create(model="test-model", input="Another", stream=True)
+        assert (told(stream), info(stream).outcome) == (events, outcome)
+    assert client.responses.create(model="test-model", input="Another") == want
+    assert len(server.requests) == 4
 
 
 @pytest.mark.parametrize("status", ["incomplete", "failed"])
@@ -459,8 +473,12 @@ def test_completions(server, client):
 
     assert create() == create()
     assert len(server.requests) == 1
-    assert told(create(stream=True)) == told(create(stream=True)) == [completion_body()]
-    assert len(server.requests) == 2
+    assert told(create(stream=True)) == [completion_body()]
+    assert len(server.requests) == 1
+    other = {"model": "test-model", "prompt": "Another"}
+    assert told(client.completions.create(**other, stream=True)) == [completion_body()]
+    whole = client.completions.create(**other)
+    assert (info(whole).outcome, whole.choices[0].text) == ("exact", "Hello, world")
 
 
 def test_embeddings_are_remembered(server, bare, client):
