@@ -44,8 +44,8 @@ def wrap(
     else passes. `with_options` and `copy` give wrapped clients.
 
     Of equal requests that are under way at the same time one is sent, and the others get its answer, or its stream
-    while it comes. If it fails, one of them is sent next; nobody waits for longer than a minute or its own timeout. Requests
-    that may not be stored (`no_store`) or not be answered from the cache (`no_cache`) are always sent.
+    while it comes. If it fails, one of them is sent next; nobody waits for longer than a minute or its own timeout.
+    Requests that may not be stored (`no_store`) or not be answered from the cache (`no_cache`) are always sent.
 
     With a router, a chat completion that the cache has no answer to is answered by the tier that the router chooses,
     so that the `model` of the answer may differ from the one asked for. If no tier can, it goes where it went before.
