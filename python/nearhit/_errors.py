@@ -24,6 +24,8 @@ Every class derives from `Error`:
     │   ├── ModelDownloadError    no network, no such package, or not the expected file
     │   ├── ModelFormatError      unknown architecture, truncated or inconsistent files
     │   └── EmbeddingError        the embedder failed or returned something unusable
+    │       ├── EmbedderBusyError     too many texts wait for it already
+    │       └── EmbeddingTimeoutError (TimeoutError)   it took longer than it was allowed to
     └── TierError                 a tier could not answer
         ├── TierTimeoutError      connect, first token, stall or total time is over
         ├── TierConnectionError   nobody listens, or the connection broke
@@ -136,6 +138,17 @@ class ModelFormatError(ModelError):
 
 class EmbeddingError(ModelError):
     """The embedder failed, or returned something that is not a unit vector of its dimension."""
+
+
+class EmbedderBusyError(EmbeddingError):
+    """Too many texts wait for the embedder already; this one was not queued. To a cache's lookup it is a miss."""
+
+
+class EmbeddingTimeoutError(EmbeddingError, TimeoutError):
+    """The embedder took longer than this request allowed (`patience`, `nearhit.embed.deadline`).
+
+    To a cache's lookup it is a miss.
+    """
 
 
 class TierError(Error):

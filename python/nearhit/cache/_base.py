@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any, Final, Literal, Never, Self, TypeAlias, T
 
 from nearhit._config import parse_bytes, parse_count, parse_seconds, refuse_unknown
 from nearhit._core import CacheCore, Hit, Request
-from nearhit._errors import OptionError, StorageWarning
+from nearhit._errors import EmbedderBusyError, EmbeddingTimeoutError, OptionError, StorageWarning
 from nearhit._types import Embedder
+from nearhit.cache._embedding import Unembedded
 from nearhit.cache._judge import Judging
 from nearhit.cache._lifecycle import keep_until_exit
 from nearhit.cache._memo import EmbeddingMemo
@@ -82,6 +83,7 @@ class CacheBase:
                 "options path and backend exclude each other: what a file kept over a restart cannot be proven fresh"
             )
         self._embedder = embedder
+        self._unembedded = Unembedded()
         self._made = monotonic()
         self._waits_for_disk = path is not None and durability == "sync" and not read_only
         most_bytes = parse_bytes("max_bytes", max_bytes)
@@ -162,11 +164,15 @@ class CacheBase:
     def _near(self, request: Request, threshold: float | None, vector: Any, seconds: dict[str, float]) -> Plan[Lookup]:
         """The part of a lookup after the exact map had nothing."""
         self._core.threshold(threshold)
-        truncated = False
+        truncated, unembedded = False, None
         if not self._core.compares(request):
             vector = None
         elif vector is None and request.text is not None and self._embedder is not None:
-            ((vector, truncated, seconds["tokenise"], seconds["embed"]),) = yield [request.text]
+            try:
+                ((vector, truncated, seconds["tokenise"], seconds["embed"]),) = yield [request.text]
+            except (EmbedderBusyError, EmbeddingTimeoutError) as error:
+                self._unembedded.count(error)
+                unembedded = error
         hit, near_miss = None, None
         if vector is not None and not truncated:
             near = self._core.near(request, vector, threshold)
@@ -178,7 +184,7 @@ class CacheBase:
             near_miss = near_miss or refused
         if hit is None:
             self._core.count_miss()
-        return Lookup(hit, request, vector, truncated, near_miss, seconds)
+        return Lookup(hit, request, vector, truncated, near_miss, seconds, unembedded=unembedded)
 
     def _shared(
         self, request: Request, vector: Any, threshold: float | None, seconds: dict[str, float]
@@ -253,7 +259,10 @@ class CacheBase:
         if not self._core.compares(request):
             vector, truncated = None, True
         if vector is None and not truncated and request.text is not None and self._embedder is not None:
-            ((vector, truncated, _, _),) = yield [request.text]
+            try:
+                ((vector, truncated, _, _),) = yield [request.text]
+            except (EmbedderBusyError, EmbeddingTimeoutError) as error:
+                self._unembedded.count(error)  # equal requests are answered all the same
         kept = None if truncated else vector
         if self._judging is not None:
             self._judging.answered(request, response)
@@ -335,6 +344,8 @@ class CacheBase:
             "storage_failure": self._core.storage_failure,
             "memo_hits": self._memo.hits,
             "bytes_memo": self._memo.nbytes,
+            "embedder_busy": self._unembedded.busy,
+            "embedder_late": self._unembedded.late,
             "unjudged": 0 if self._judging is None else self._judging.unjudged,
         }
         return Stats.of({**self._core.stats(), **figures})

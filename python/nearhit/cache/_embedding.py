@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import threading
 from time import perf_counter
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from nearhit._errors import EmbeddingError, Error
+from nearhit._errors import EmbedderBusyError, EmbeddingError, Error
 from nearhit._types import Embeddings
 
 if TYPE_CHECKING:
@@ -32,6 +33,28 @@ class Embedded(NamedTuple):
     truncated: bool
     tokenise: float
     forward: float
+
+
+class Unembedded:
+    """Counts the texts that went without a vector because the embedder had no time for them.
+
+    Attributes:
+        busy: Its queue was full.
+        late: The caller's time was over.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self.busy = 0
+        self.late = 0
+
+    def count(self, error: EmbeddingError) -> None:
+        """Counts one more."""
+        with self._lock:
+            if isinstance(error, EmbedderBusyError):
+                self.busy += 1
+            else:
+                self.late += 1
 
 
 def embed(embedder: Embedder, texts: Sequence[str]) -> list[Embedded]:

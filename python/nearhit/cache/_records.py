@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from nearhit._core import Hit, Request
+    from nearhit._errors import EmbeddingError
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +64,8 @@ class Lookup:
         seconds: Time by stage: "exact", "tokenise", "embed", "search", "guard", "remote", "remote_guard"; stages that
             did not run are absent.
         flight: Fencing token and name of the right to make the answer, if all replicas share one call.
+        unembedded: Why the prompt was not embedded, if the embedder was too busy or too late: only an equal request
+            could be found.
     """
 
     hit: Hit | None
@@ -72,6 +75,7 @@ class Lookup:
     near_miss: Candidate | None = None
     seconds: Mapping[str, float] = field(default_factory=dict)
     flight: tuple[int, str] | None = None
+    unembedded: EmbeddingError | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,6 +182,9 @@ class Stats:
         labels: Judged answers that the verified policy has learned from.
         memo_hits: Texts that were not embedded because their vectors were remembered.
         bytes_memo: Bytes of the vectors remembered, beside `bytes`.
+        embedder_busy: Texts that were not embedded because the embedder's queue was full: lookups that became misses,
+            and answers kept for equal requests only.
+        embedder_late: Likewise, because the embedder took longer than `nearhit.embed.deadline` or its patience.
         unjudged: Trials whose answers could not be compared: no budget, a judge that failed or could not tell.
         entries: Entries held.
         bytes: Bytes held, everything counted.
@@ -209,6 +216,8 @@ class Stats:
     labels: int
     memo_hits: int
     bytes_memo: int
+    embedder_busy: int
+    embedder_late: int
     unjudged: int
     entries: int
     bytes: int

@@ -71,6 +71,8 @@ class Cache(MemoizeMixin, CacheBase):
     ) -> Hit | None:
         """The answer to an equal request, else to the nearest one that may answer, else None.
 
+        An embedder that is too busy, or slower than `nearhit.embed.deadline` allows, makes it a miss.
+
         Args:
             prompt: A prompt, a conversation's messages, or the body of an OpenAI request.
             scope: The caller's own scope (tenant, user...): a string or any JSON value. Scopes never see each other.
@@ -139,7 +141,8 @@ class Cache(MemoizeMixin, CacheBase):
 
         Raises:
             InputError: As in `lookup`; a response that is none of the three; one larger than the cache.
-            EmbeddingError: The embedder failed; nothing was stored.
+            EmbeddingError: The embedder failed; nothing was stored. One that was only too busy or too slow raises
+                nothing: the answer is then kept for equal requests.
         """
         options = store_options(ttl=ttl, tags=tags, cost=cost, model=model, tokens=tokens)
         return self._run_plan(self._store(prompt, response, scope, vector, options))

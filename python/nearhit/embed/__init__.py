@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any, Literal
 
+from nearhit._bound import deadline
 from nearhit._errors import ModelFormatError, OptionError
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from nearhit.embed.ct2 import CTranslate2Embedder
     from nearhit.embed.native import NativeEmbedder
 
-__all__ = ["CTranslate2Embedder", "NativeEmbedder", "load"]
+__all__ = ["CTranslate2Embedder", "NativeEmbedder", "deadline", "load"]
 
 _NATIVE_VALUES: dict[str, tuple[Any, ...]] = {
     "device": ("auto", "cpu"),

@@ -12,6 +12,7 @@ import ctranslate2
 import numpy as np
 
 from nearhit import models
+from nearhit._bound import current_bound
 from nearhit._config import parse_seconds
 from nearhit._errors import EmbeddingError, ModelFormatError, OptionError, RequestError
 from nearhit._types import Embeddings
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from numpy.typing import NDArray
+
+    from nearhit._bound import Bound
 
 _BATCH_TEXTS = 16  # texts/s with 2 threads at 8, 16, 32, 64, 128 a batch: 1210, 1300, 1130, 1090, 880
 _BATCH_TOKENS = 4096
@@ -46,7 +49,7 @@ class CTranslate2Embedder:
             per core of this process, at most four.
         queue: Single texts that may wait while the model is at work; one more is refused. They go together in the next
             pass.
-        patience: Seconds that a single text waits at most; None for no bound.
+        patience: Seconds that a single text waits at most; None for no bound. A call may bring a deadline of its own.
         intra_threads: Threads inside one forward pass. One is quickest for short texts (2.7 ms; two take 6.8).
 
     Attributes:
@@ -93,10 +96,9 @@ class CTranslate2Embedder:
         self._tokeniser = Tokeniser(self._folder / "tokenizer.json", manifest.max_length)
         self._encoder = Replica(self._start)
         self._workers = Replica(lambda: ThreadPoolExecutor(self._threads, thread_name_prefix="nearhit-embed"))
-        waiting, bound = _positive("queue", queue), parse_seconds("patience", patience)
-        self._callers = Replica(
-            lambda: Gatherer(self.id, self._pooled, lanes=self._threads, queue=waiting, patience=bound)
-        )
+        self._patience = parse_seconds("patience", patience)
+        waiting = _positive("queue", queue)
+        self._callers = Replica(lambda: Gatherer(self.id, self._pooled, lanes=self._threads, queue=waiting))
         self.dim = manifest.dim
         self.max_tokens = manifest.max_length
         computed = self._encoder.get().compute_type
@@ -106,34 +108,37 @@ class CTranslate2Embedder:
     def __repr__(self) -> str:
         return f"CTranslate2Embedder({self.id!r}, device={self.device!r}, threads={self._threads})"
 
-    def embed(self, texts: Sequence[str], /) -> NDArray[np.float32]:
+    def embed(self, texts: Sequence[str], /, *, deadline: float | None = None) -> NDArray[np.float32]:
         """Returns unit vectors, float32 of shape [len(texts), dim].
 
         Texts longer than `max_tokens` are cut; `encode` tells which.
 
-        Raises:
-            RequestError: `texts` is no list of str, or a text holds a lone surrogate.
-            EmbeddingError: The model failed, or too many callers wait for it.
-        """
-        return self.encode(texts).vectors
-
-    def encode(self, texts: Sequence[str], /) -> Embeddings:
-        """Embeds texts and reports truncation, lengths and times.
+        Args:
+            texts: The texts.
+            deadline: Seconds that the call may take, in place of `patience`; `nearhit.embed.deadline` bounds it too. A
+                long list is given up between two of its batches.
 
         Raises:
             RequestError: `texts` is no list of str, or a text holds a lone surrogate.
-            EmbeddingError: The model failed, or too many callers wait for it.
+            EmbeddingError: The model failed.
+            EmbedderBusyError: Too many texts wait already.
+            EmbeddingTimeoutError: It took too long.
         """
+        return self.encode(texts, deadline=deadline).vectors
+
+    def encode(self, texts: Sequence[str], /, *, deadline: float | None = None) -> Embeddings:
+        """Embeds texts and reports truncation, lengths and times; arguments and errors as of `embed`."""
         if isinstance(texts, str | bytes):
             raise RequestError(f"expected a list of texts, got one {type(texts).__name__}; put it into a list")
         start = time.perf_counter()
+        bound = current_bound(parse_seconds("deadline", deadline) or (self._patience if len(texts) == 1 else None))
         tokens = self._tokeniser.encode_all(texts)
         tokenised = time.perf_counter()
         vectors = np.empty((len(tokens), self.dim), dtype=np.float32)
         if len(tokens) == 1:
-            vectors[0] = self._callers.get().run(tokens[0].ids)
+            vectors[0] = self._callers.get().run(tokens[0].ids, bound)
         elif tokens:
-            self._embed(tokens, vectors)
+            self._embed(tokens, vectors, bound)
         return Embeddings(
             vectors=vectors,
             truncated=np.fromiter((t.truncated for t in tokens), np.bool_, len(tokens)),
@@ -142,8 +147,9 @@ class CTranslate2Embedder:
             forward_seconds=time.perf_counter() - tokenised,
         )
 
-    def _embed(self, tokens: list[Tokens], vectors: NDArray[np.float32]) -> None:
+    def _embed(self, tokens: list[Tokens], vectors: NDArray[np.float32], bound: Bound) -> None:
         def run(rows: list[int]) -> None:
+            bound.check(self.id)
             self._forward([tokens[row].ids for row in rows], rows, vectors)
 
         batches = _batches([len(t.ids) for t in tokens])
@@ -151,8 +157,13 @@ class CTranslate2Embedder:
             for batch in batches:
                 run(batch)
             return
-        for done in [self._workers.get().submit(run, batch) for batch in batches]:
-            done.result()
+        jobs = [self._workers.get().submit(run, batch) for batch in batches]
+        try:
+            for job in jobs:
+                job.result()
+        finally:
+            for job in jobs:
+                job.cancel()  # after a failure or an interrupt nobody wants the rest
 
     def _pooled(self, ids: list[list[int]]) -> list[NDArray[np.float32]]:
         vectors = np.empty((len(ids), self.dim), dtype=np.float32)

@@ -10,10 +10,11 @@ import threading
 from collections import Counter
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
+from nearhit._bound import deadline
 from nearhit._config import parse_seconds
 from nearhit._core import Hit, Request
 from nearhit._errors import InputError, OptionError
@@ -225,7 +226,8 @@ class Engine:
             if not self._embeds(asked):
                 lookup = cache.lookup_traced(asked.body, **self._options(asked))
             else:
-                lookup = _limited(lambda: cache.lookup_traced(asked.body, **self._options(asked)), self._deadline)
+                with deadline(self._deadline):
+                    lookup = _limited(lambda: cache.lookup_traced(asked.body, **self._options(asked)), self._deadline)
         except Exception as error:  # noqa: BLE001 - whatever the cache does, the request goes on
             self._missed(asked, start, error)
             return None
@@ -349,6 +351,9 @@ class Engine:
     def _found(self, asked: Asked, lookup: Lookup, start: float) -> Answer | None:
         asked.info.lookup_seconds = perf_counter() - start
         asked.lookup = lookup
+        if lookup.unembedded is not None:
+            asked.lookup = replace(lookup, truncated=True)  # kept for equal requests: the embedder gets no second try
+            self.failed(_stage(lookup.unembedded), lookup.unembedded, asked.info)
         if lookup.hit is not None:
             answer = self._hit(asked, lookup.hit)
             if answer is not None:
@@ -370,8 +375,7 @@ class Engine:
         self.count("miss")
         if isinstance(error, InputError):
             asked.info.reason = str(error)
-        late = isinstance(error, TimeoutError)
-        self.failed("deadline" if late else "lookup", error, asked.info)
+        self.failed(_stage(error), error, asked.info)
 
     def _hit(self, asked: Asked, hit: Hit) -> Answer | None:
         """The answer of an entry in the form that the request asks for; None if it cannot be had from it."""
@@ -383,6 +387,11 @@ class Engine:
         info.similarity, info.confidence = hit.similarity, hit.confidence
         info.entry_id, info.age = hit.entry_id, hit.age
         return answer
+
+
+def _stage(error: Exception) -> str:
+    """What a lookup's failure is counted as."""
+    return "deadline" if isinstance(error, TimeoutError) else "lookup"
 
 
 def _kept_as(asked: Asked, answer: Answer, model: str | None) -> dict[str, Any]:

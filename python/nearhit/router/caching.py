@@ -131,6 +131,8 @@ class CacheSide:
 def _noted(lookup: Lookup, trace: Trace, start: float) -> Any | None:
     """Writes a lookup that began at `start` into the trace, stage by stage, and returns its hit."""
     trace.lookup = lookup
+    if lookup.unembedded is not None:
+        trace.notes.append(f"the prompt was not embedded: {lookup.unembedded}")
     for stage, seconds in lookup.seconds.items():
         trace.add(stage, start, seconds)
         start += seconds
