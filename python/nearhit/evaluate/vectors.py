@@ -40,9 +40,26 @@ class VectorTable:
         """Row numbers of texts."""
         return np.fromiter((self._rows[text] for text in texts), np.int64)
 
+    def as_embedder(self) -> Embedder:
+        """An embedder of these texts alone, which embeds nothing anew."""
+        return _Known(self)
+
     def of(self, texts: Iterable[str]) -> NDArray[np.float32]:
         """Vectors of texts, float32 of shape [n, dim]."""
         return np.asarray(self.vectors[self.rows(texts)])
+
+
+class _Known:
+    """The texts of a table, embedded already."""
+
+    def __init__(self, table: VectorTable) -> None:
+        self._table = table
+        self.dim: int = table.vectors.shape[1]
+        self.id = table.embedder
+
+    def embed(self, texts: list[str], /) -> NDArray[np.float32]:
+        """Returns their vectors."""
+        return self._table.of(texts)
 
 
 def embed_all(

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from nearhit._types import Embedder
     from nearhit.evaluate.outcomes import Outcomes
+    from nearhit.evaluate.preferences import Preferences
 
 _FORMAT = "nearhit routing head 1"
 
@@ -93,6 +94,50 @@ class RoutingHead:
         if embedder is not None:
             vectors = np.asarray(embedder.embed([prompt_focus(prompt) for prompt in rows.prompts]), np.float64)
             embedded = weights(vectors)
+        return cls(names, text, embedded, "" if embedder is None else embedder.id, tuple(feature_names()))
+
+    @classmethod
+    def fit_preferences(
+        cls,
+        preferences: Preferences | str | PathLike[str],
+        *,
+        tiers: Sequence[str] | None = None,
+        embedder: Embedder | None = None,
+    ) -> RoutingHead:
+        """Fits a head on judged pairs of answers, such as users' votes.
+
+        They say which tier is better on which prompts, not how good any is: the tier that wins most is taken to answer
+        nine tenths of the average prompts well (what a router assumes of its strongest tier), and the others are set
+        against it.
+
+        Args:
+            preferences: Rows {"prompt", "a": name, "b": name, "winner": "a" | "b" | "tie"}, read already or the file's
+                path.
+            tiers: Names in the rows that are tiers of the router; all by default.
+            embedder: The cache's embedder, so that the embedding is used where the cache has made it.
+
+        Raises:
+            OptionError: A tier without rows, fewer than 20 rows, or tiers that no chain of comparisons connects.
+            StorageError: The file cannot be read.
+            CorruptFileError: The file holds something else.
+        """
+        from nearhit.evaluate.head_tuning import seen  # noqa: PLC0415 - a router that does not fit has no need of it
+        from nearhit.evaluate.preferences import Preferences, fit_preferences, read_preferences  # noqa: PLC0415
+
+        rows = preferences if isinstance(preferences, Preferences) else read_preferences(preferences)
+        names = tuple(tiers) if tiers is not None else rows.tiers
+        if unknown := [name for name in names if name not in rows.tiers]:
+            raise OptionError(f"no row compares {', '.join(unknown)}, only {', '.join(rows.tiers)}")
+        places = [rows.tiers.index(name) for name in names]
+        features, vectors = seen(rows.prompts, embedder)
+        width = features.shape[1]
+
+        def weights(embedded: Any) -> tuple[Weights, ...]:
+            model = fit_preferences(features, embedded, rows)
+            return tuple(model.linear(place, width) for place in places)
+
+        text = weights(vectors[:, :0])
+        embedded = () if embedder is None else weights(vectors)
         return cls(names, text, embedded, "" if embedder is None else embedder.id, tuple(feature_names()))
 
     def arranged(self, names: Sequence[str]) -> tuple[list[Weights], list[Weights]]:
