@@ -9,8 +9,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from nearhit.backends import _scripts
-from nearhit.backends._link import Link, log
-from nearhit.backends._wire import LostError, ServerError, connect, text
+from nearhit.backends._link import Link
+from nearhit.backends._wire import LostError, ServerError, connect, log, text
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence

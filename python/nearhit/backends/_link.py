@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import random
 from time import monotonic
 from typing import TYPE_CHECKING, Final
 
-from nearhit.backends._wire import LostError, ServerError, Wire, connect
+from nearhit.backends._lanes import Lanes
+from nearhit.backends._wire import LostError, ServerError, Wire, connect, log
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from nearhit.backends._address import Address
     from nearhit.backends._wire import Command, Reply
 
-log = logging.getLogger("nearhit.backends")
 
 _FIRST, _LONGEST = 0.05, 2.0  # seconds between two attempts to connect
 _STALL: Final = 2.0  # seconds without a reply after which a connection is given up
@@ -50,7 +49,13 @@ class Link:
         self.failure: str | None = "not connected yet"
         self.tried = asyncio.Event()
         self.connected = asyncio.Event()
+        self._lanes = Lanes(deadline)
         self._task = asyncio.get_running_loop().create_task(self._run())
+
+    @property
+    def lanes(self) -> Lanes:
+        """Its connections for lookups alone."""
+        return self._lanes
 
     @property
     def wire(self) -> Wire | None:
@@ -98,11 +103,13 @@ class Link:
                 pause = min(2 * pause, _LONGEST)
                 continue
             self._wire, self.failure, self._late, pause = wire, None, 0, _FIRST
+            await self._lanes.open(self.address)
             self.tried.set()
             self.connected.set()
             await self._watch(wire)
             self.connected.clear()
             self._wire, self.failure = None, "the connection was lost"
+            self._lanes.close()
             wire.abort()
 
     async def _watch(self, wire: Wire) -> None:
@@ -127,6 +134,7 @@ class Link:
         self._task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await self._task
+        self._lanes.close()
         if self._wire is not None:
             self._wire.abort()
             self._wire = None

@@ -16,8 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 from nearhit.backends import _scripts
 from nearhit.backends._fleet import script_command
-from nearhit.backends._link import log
-from nearhit.backends._wire import text
+from nearhit.backends._wire import log, text
 
 if TYPE_CHECKING:
     from nearhit._core import CacheCore

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import weakref
+from abc import ABC, abstractmethod
 from collections import deque
 from typing import TYPE_CHECKING, Generic, TypeVar, cast
 
@@ -54,28 +55,28 @@ def mailbox(loop: asyncio.AbstractEventLoop) -> Mailbox:
     return box
 
 
-class Errand(Generic[T]):
+class Awaited(ABC, Generic[T]):
     """Something that the I/O thread does for a caller, who waits for it a bounded time.
 
     Args:
         box: The I/O thread's mailbox.
-        begin: Starts it, on the I/O thread; it calls `finish` when it is done.
         seconds: How long the caller waits.
         missed: Called on the I/O thread if the caller stopped waiting.
     """
 
-    __slots__ = ("_begin", "_box", "_deliver", "_missed", "_seconds", "_value", "finished")
+    __slots__ = ("_box", "_deliver", "_missed", "_seconds", "_value", "finished")
 
-    def __init__(
-        self, box: Mailbox, begin: Callable[[Errand[T]], None], seconds: float, missed: Callable[[], None] | None = None
-    ) -> None:
+    def __init__(self, box: Mailbox, seconds: float, missed: Callable[[], None] | None = None) -> None:
         self._box = box
-        self._begin = begin
         self._seconds = seconds
         self._missed = missed
         self._value: T | None = None
         self._deliver: Callable[[], None] | None = None
         self.finished = False
+
+    @abstractmethod
+    def _start(self) -> None:
+        """Starts it, on the I/O thread; `finish` is called when it is done."""
 
     def finish(self, value: T | None) -> None:
         """Ends it; on the I/O thread. Only the first call counts."""
@@ -83,9 +84,6 @@ class Errand(Generic[T]):
             self._value, self.finished = value, True
             if self._deliver is not None:
                 self._deliver()
-
-    def _start(self) -> None:
-        self._begin(self)
 
     def wait(self) -> T | None:
         """Waits in place; None if the time was over first."""
@@ -120,3 +118,22 @@ class Errand(Generic[T]):
         if self._missed is not None:
             self._box.post(self._missed)
         return cast("T | None", None)
+
+
+class Errand(Awaited[T]):
+    """What a function starts.
+
+    Args:
+        box: The I/O thread's mailbox.
+        begin: Starts it, on the I/O thread; it calls `finish` when it is done.
+        seconds: How long the caller waits.
+    """
+
+    __slots__ = ("_begin",)
+
+    def __init__(self, box: Mailbox, begin: Callable[[Errand[T]], None], seconds: float) -> None:
+        super().__init__(box, seconds)
+        self._begin = begin
+
+    def _start(self) -> None:
+        self._begin(self)

@@ -12,10 +12,9 @@ from nearhit.backends import _scripts
 from nearhit.backends._engines import ExactEngine, SearchEngine, VectorSetEngine, probe
 from nearhit.backends._entry import FIELDS, decode
 from nearhit.backends._fleet import Fleet, lacks_script
-from nearhit.backends._link import log
 from nearhit.backends._log import KEPT, Log
 from nearhit.backends._mail import mailbox
-from nearhit.backends._wire import LostError, ServerError, connect, text
+from nearhit.backends._wire import LostError, ServerError, connect, log, text
 from nearhit.backends._writer import LAST_MOMENT, Writer, removal, succeeded
 
 if TYPE_CHECKING:
@@ -29,9 +28,10 @@ if TYPE_CHECKING:
     from nearhit.backends._engines import EngineName, Shape, VectorEngine
     from nearhit.backends._entry import Entry
     from nearhit.backends._keys import Keys
+    from nearhit.backends._link import Link
     from nearhit.backends._log import Kind
-    from nearhit.backends._mail import Errand
-    from nearhit.backends._wire import Reply, Wire
+    from nearhit.backends._mail import Awaited
+    from nearhit.backends._wire import Command, Reply, Wire
 
 _AGAIN: Final = 0.2  # seconds until a reader that lost its connection tries again
 _PATIENCE: Final = 3.0  # seconds that a waiting read of the log may take
@@ -130,23 +130,18 @@ class Session:
 
     # -- reading ---------------------------------------------------------------------------------------------------
 
-    def find(
-        self,
-        errand: Errand[list[Reply]],
-        *,
-        scope: str,
-        fingerprint: str,
-        vector: NDArray[np.float32] | None,
-        least: float,
-    ) -> None:
-        """Asks for the very entry and for the nearest ones, all in one write to each server."""
-        engine, key = self.engine, self._keys.entry(scope, fingerprint)
-        if engine is None or not self.fleet.link(key).usable:
-            errand.finish(None)
-            return
-        commands: list[tuple[str, Any]] = [(key, ("HMGET", key, *FIELDS))]
-        if vector is not None:
-            commands += engine.questions(scope, vector, least)
+    def questions(
+        self, scope: str, fingerprint: str, vector: NDArray[np.float32] | None, least: float
+    ) -> list[tuple[str, Command]]:
+        """Commands that ask for the very entry and for the nearest ones, with their keys. From any thread."""
+        key = self._keys.entry(scope, fingerprint)
+        commands: list[tuple[str, Command]] = [(key, ("HMGET", key, *FIELDS))]
+        if vector is not None and self.engine is not None:
+            commands += self.engine.questions(scope, vector, least)
+        return commands
+
+    def ask(self, errand: Awaited[list[Reply]], commands: Sequence[tuple[str, Command]], dim: int, link: Link) -> None:
+        """Sends a lookup's commands, all in one write to each server."""
         replies: list[Reply] = [None] * len(commands)
         missing = len(commands)
 
@@ -155,21 +150,21 @@ class Session:
             replies[at] = reply
             missing -= 1
             if isinstance(reply, ServerError):
-                if engine.is_missing(reply):
-                    self._prepare_soon(self._dim if vector is None else len(vector))
-                elif lacks_script(reply):
-                    self.spawn(self.fleet.load_scripts())
+                self.refused(reply, dim)
             if missing == 0:
                 if not errand.finished:
-                    self.fleet.link(key).punctual()
+                    link.punctual()
                 errand.finish(replies)
 
         for at, (where, command) in enumerate(commands):
             self.fleet.send(where, command, partial(done, at))
 
-    def missed(self, scope: str, fingerprint: str) -> None:
-        """Counts an answer that did not come in time."""
-        self.fleet.link(self._keys.entry(scope, fingerprint)).late()
+    def refused(self, error: ServerError, dim: int) -> None:
+        """Puts right what a lookup found missing on a server. From any thread."""
+        if self.engine is not None and self.engine.is_missing(error):
+            self.box.post(lambda: self._prepare_soon(dim))
+        elif lacks_script(error):
+            self.box.post(lambda: self.spawn(self.fleet.load_scripts()))
 
     # -- the log ---------------------------------------------------------------------------------------------------
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import deque
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
@@ -10,14 +11,17 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 import hiredis
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Generator, Sequence
 
     from nearhit.backends._address import Address
 
 Command: TypeAlias = "tuple[str | bytes | int | float, ...]"
 Reply: TypeAlias = Any
 
-_CONNECT: Final = 2.0  # seconds for the network and the greeting together
+log = logging.getLogger("nearhit.backends")
+
+CONNECT_SECONDS: Final = 2.0
+"""For the network and the greeting together."""
 
 
 class ServerError(Exception):
@@ -77,13 +81,13 @@ class Wire(asyncio.Protocol):
             return
         if not self._out:
             self._loop.call_soon(self._flush)
-        self._out.append(_pack(command))
+        self._out.append(pack(command))
         self._waiting.append((done, monotonic()))
 
     def tell(self, *command: str | bytes | float) -> None:
         """Sends a command whose answers come as pushes."""
         if self._transport is not None:
-            self._transport.write(_pack(command))
+            self._transport.write(pack(command))
 
     def _flush(self) -> None:
         out, self._out = self._out, []
@@ -134,7 +138,7 @@ async def connect(address: Address, push: Callable[[Reply], None] | None = None)
     """
     loop = asyncio.get_running_loop()
     host, port = address.hosts[0]
-    async with asyncio.timeout(_CONNECT):
+    async with asyncio.timeout(CONNECT_SECONDS):
         if port == 0:
             _, wire = await loop.create_unix_connection(lambda: Wire(push), host, ssl=address.tls)
         else:
@@ -148,21 +152,44 @@ async def connect(address: Address, push: Callable[[Reply], None] | None = None)
 
 
 async def _greet(wire: Wire, address: Address) -> None:
+    steps = greeting(address)
+    command = next(steps)
+    try:
+        while True:
+            (reply,) = await wire.ask_all([command])
+            command = steps.send(reply)
+    except StopIteration as done:
+        wire.greeting = done.value
+
+
+def greeting(address: Address) -> Generator[Command, Reply, dict[str, Any]]:
+    """Commands that open a connection; each is sent its reply. Returns what the server said of itself.
+
+    Raises:
+        ServerError: Wrong password, no such database.
+        LostError: It was a reply.
+    """
     login: tuple[str, ...] = ()
     if address.password is not None:
         login = ("AUTH", address.username or "default", address.password)
-    try:
-        wire.greeting = as_dict(await wire.ask("HELLO", address.protocol, *login))
-    except ServerError as error:
-        if "unknown command" not in str(error).lower():
-            raise
-        if login:  # a server before version 6
-            await wire.ask("AUTH", *([address.username] if address.username else []), login[-1])
+    hello = yield "HELLO", address.protocol, *login
+    if isinstance(hello, ServerError) and "unknown command" in str(hello).lower():  # a server before version 6
+        hello = {}
+        if login:
+            _refused((yield "AUTH", *([address.username] if address.username else []), login[-1]))
+    _refused(hello)
     if address.db:
-        await wire.ask("SELECT", address.db)
+        _refused((yield "SELECT", address.db))
+    return as_dict(hello)
 
 
-def _pack(command: Command) -> bytes:
+def _refused(reply: Reply) -> None:
+    if isinstance(reply, Exception):
+        raise reply
+
+
+def pack(command: Command) -> bytes:
+    """A command as it goes over the wire."""
     return hiredis.pack_command(command)  # type: ignore[arg-type,no-any-return]  # the stub speaks of tuples of one
 
 

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from nearhit.backends import _scripts
 from nearhit.backends._fleet import lacks_script, script_command
-from nearhit.backends._link import log
-from nearhit.backends._wire import LostError, ServerError
+from nearhit.backends._wire import LostError, ServerError, log
 
 if TYPE_CHECKING:
     from nearhit.backends._engines import Shape, VectorEngine

@@ -22,6 +22,7 @@ from nearhit.backends._engines import Shape
 from nearhit.backends._entry import Entry, decode, vector_of
 from nearhit.backends._keys import Keys, space_of
 from nearhit.backends._mail import Errand
+from nearhit.backends._question import Question
 from nearhit.backends._session import Session
 from nearhit.backends._wire import LostError, ServerError
 
@@ -305,19 +306,17 @@ class RedisBackend:
 
     # -- lookups ---------------------------------------------------------------------------------------------------
 
-    def find(self, request: Request, vector: Any, least: float) -> Errand[list[Reply]] | None:
+    def find(self, request: Request, vector: Any, least: float) -> Question | None:
         """What to wait for to learn what the server has; None if there is no use in asking."""
         session = self._live()
         if session is None or not session.usable:
             self._counts["skipped"] += 1
             return None
-        scope, fingerprint = request.scope, request.fingerprint
         asked = None if vector is None or request.text is None else np.ascontiguousarray(vector, dtype=np.float32)
-
-        def begin(errand: Errand[list[Reply]]) -> None:
-            session.find(errand, scope=scope, fingerprint=fingerprint, vector=asked, least=least)
-
-        return Errand(session.box, begin, self._deadline, lambda: session.missed(scope, fingerprint))
+        dim = self._dim if asked is None else len(asked)
+        return Question(
+            session, session.questions(request.scope, request.fingerprint, asked, least), dim, self._deadline
+        )
 
     def judge(
         self, request: Request, vector: Any, threshold: float | None, least: float, replies: list[Reply] | None

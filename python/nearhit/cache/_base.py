@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from nearhit._types import Prompt
     from nearhit.backends._log import Kind
-    from nearhit.backends._mail import Errand
+    from nearhit.backends._mail import Awaited
     from nearhit.backends.redis import RedisBackend
     from nearhit.cache._judge import JudgeOption
     from nearhit.cache.portable import Record
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 Sampling: TypeAlias = Literal["share", "exact", "fresh"]
 Policy: TypeAlias = Literal["static", "guarded", "verified"]
 T = TypeVar("T")
-Plan: TypeAlias = "Generator[list[str] | Errand[Any], Any, T]"
+Plan: TypeAlias = "Generator[list[str] | Awaited[Any], Any, T]"
 
 _BATCH: Final = 64  # texts embedded at once by an import
 

@@ -1,0 +1,91 @@
+"""What one lookup asks the servers, on the shortest way that is free."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from nearhit.backends._mail import Awaited
+from nearhit.backends._wire import LostError, ServerError, pack
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from nearhit.backends._session import Session
+    from nearhit.backends._wire import Command, Reply
+
+
+class Question(Awaited["list[Reply]"]):
+    """Commands of one lookup, all of which go to one server as a rule; its replies are waited for a bounded time.
+
+    A caller asks over a connection for lookups alone if there is one and it is free. Otherwise, and where several
+    servers have to be asked or one redirects, the I/O thread does it.
+
+    Args:
+        session: Whose servers they are.
+        commands: Each with the key that decides its server; the first one's is that of the very entry.
+        dim: Length of the vectors.
+        seconds: How long the caller waits.
+    """
+
+    __slots__ = ("_commands", "_dim", "_link", "_lone", "_session")
+
+    def __init__(self, session: Session, commands: Sequence[tuple[str, Command]], dim: int, seconds: float) -> None:
+        links = {session.fleet.link(key) for key, _ in commands}
+        self._link = links.pop()
+        self._lone = not links
+        self._session = session
+        self._commands = commands
+        self._dim = dim
+        super().__init__(session.box, seconds, self._link.late)
+
+    @property
+    def is_useful(self) -> bool:
+        """Whether there is a server to ask that is not known to be late."""
+        return self._link.usable
+
+    def _start(self) -> None:
+        self._session.ask(self, self._commands, self._dim, self._link)
+
+    def wait(self) -> list[Reply] | None:
+        """Waits in place; None if the time was over first."""
+        direct = self._link.lanes.direct() if self._lone else None
+        if direct is not None and direct.claim():
+            try:
+                replies = direct.ask(self._packed(), len(self._commands))
+            except TimeoutError:
+                return self._give_up()
+            except LostError:
+                pass
+            else:
+                if self._are_final(replies):
+                    return replies
+        return super().wait()
+
+    async def wait_async(self) -> list[Reply] | None:
+        """Waits on the caller's own loop; None if the time was over first."""
+        lane = self._link.lanes.of(asyncio.get_running_loop()) if self._lone else None
+        if lane is not None:
+            try:
+                replies = await lane.ask(self._packed(), len(self._commands))
+            except LostError:
+                pass
+            else:
+                if replies is None:
+                    return self._give_up()
+                if self._are_final(replies):
+                    return replies
+        return await super().wait_async()
+
+    def _packed(self) -> bytes:
+        return b"".join([pack(command) for _, command in self._commands])
+
+    def _are_final(self, replies: list[Reply]) -> bool:
+        """Whether no server sent us elsewhere."""
+        self._link.punctual()
+        for reply in replies:
+            if isinstance(reply, ServerError):
+                if str(reply).startswith(("MOVED ", "ASK ", "TRYAGAIN ")):
+                    return False
+                self._session.refused(reply, self._dim)
+        return True
