@@ -69,6 +69,7 @@ class Entry:
         epoch: Which log that was.
         vector: The prompt's vector.
         token: Fencing token of the lock under which it was made; 0 without one.
+        queued: When it was put into the queue, by the monotonic clock.
     """
 
     id: str
@@ -88,6 +89,7 @@ class Entry:
     epoch: str = ""
     vector: NDArray[np.float32] | None = None
     token: int = 0
+    queued: float = 0.0
 
     @property
     def size(self) -> int:

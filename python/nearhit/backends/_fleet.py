@@ -73,6 +73,11 @@ class Fleet:
         """Whether any server can be asked."""
         return any(link.usable for link in self.links())
 
+    @property
+    def is_late(self) -> bool:
+        """Whether a server's breaker is open."""
+        return any(link.is_late for link in self.links())
+
     def link(self, key: str) -> Link:
         """The link to the server that holds a key."""
         if not self.is_cluster:

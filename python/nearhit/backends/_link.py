@@ -67,6 +67,11 @@ class Link:
         """Whether lookups may use it: connected, and not known to be late."""
         return self._wire is not None and self._late < _LATE
 
+    @property
+    def is_late(self) -> bool:
+        """Whether its last answers came late, so that it is not asked at present."""
+        return self._late >= _LATE
+
     def send(self, command: Command, done: Callable[[Reply], None]) -> None:
         """Sends a command, or answers at once that there is no connection."""
         if self._wire is None:

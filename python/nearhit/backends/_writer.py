@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from time import monotonic
 from typing import TYPE_CHECKING, Final
 
 from nearhit.backends import _scripts
@@ -66,6 +67,14 @@ class Writer:
         """Bytes in the queue, about."""
         return self._bytes
 
+    @property
+    def lag(self) -> float:
+        """Seconds that the entry which has waited longest has waited."""
+        try:
+            return monotonic() - self._queue[0].queued
+        except IndexError:
+            return 0.0
+
     def put(self, entry: Entry) -> bool:
         """Queues an entry; false if there is no room."""
         size = entry.size
@@ -73,6 +82,7 @@ class Writer:
             self.dropped += 1
             return False
         self._bytes += size
+        entry.queued = monotonic()
         self._queue.append(entry)
         return True
 

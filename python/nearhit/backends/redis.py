@@ -8,6 +8,7 @@ import threading
 import time
 import warnings
 import weakref
+from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal
 
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 
 _QUANTISATIONS: Final = {"f32": "NOQUANT", "q8": "Q8", "bin": "BIN"}
 _FIRST_CONTACT: Final = 1.0  # seconds that a new cache waits for its server
+_WAITS: Final = 1024  # lookups whose waiting is remembered
 _ANSWER: Final = 2.0  # seconds that an invalidation waits for the servers to have carried it out
 
 
@@ -62,6 +64,11 @@ class BackendStats:
         refused: Entries that the server would not take.
         drops: How often the local cache was emptied because it could not be proven fresh.
         position: Number of the last invalidation applied.
+        lag: Seconds that the entry which has waited longest to be written has waited.
+        breaker: "open" while a server is not asked because its last answers came late.
+        latency_p50: Median of the seconds that the last 1,024 lookups waited for an answer; None before the first.
+        latency_p95: 95 % of them waited at most this.
+        latency_p99: 99 % of them waited at most this.
 
     Example:
         >>> import warnings
@@ -92,6 +99,11 @@ class BackendStats:
     refused: int
     drops: int
     position: int
+    lag: float = 0.0
+    breaker: Literal["closed", "open"] = "closed"
+    latency_p50: float | None = None
+    latency_p95: float | None = None
+    latency_p99: float | None = None
 
 
 class RedisBackend:
@@ -194,6 +206,7 @@ class RedisBackend:
         self._closed = False
         self._warned = False
         self._counts = dict.fromkeys(("exact_hits", "near_hits", "misses", "late", "skipped", "stale"), 0)
+        self._waits: deque[float] = deque(maxlen=_WAITS)
 
     def __repr__(self) -> str:
         return f"RedisBackend({self._shown!r}, namespace={self._namespace!r})"
@@ -339,15 +352,7 @@ class RedisBackend:
                 break
             confidence, reasons = core.consider(request, vector, entry.prompt, similarity, threshold)
             if reasons:
-                refused = refused or {
-                    "entry_id": entry.id,
-                    "prompt": entry.prompt,
-                    "similarity": similarity,
-                    "confidence": confidence,
-                    "reasons": reasons,
-                    "response": entry.value(),
-                    "age": max(0.0, time.time() - entry.created),
-                }
+                refused = refused or _described(entry, similarity, confidence, reasons)
             elif self._take(entry):
                 hit = core.serve(request, entry.id, similarity, confidence)
                 if hit is not None:
@@ -355,6 +360,29 @@ class RedisBackend:
                     return hit, None
         counts["misses"] += 1
         return None, refused
+
+    def examine(
+        self, request: Request, vector: Any, threshold: float | None, replies: list[Reply] | None
+    ) -> list[dict[str, Any]]:
+        """Every candidate among the server's replies with the reasons against it, best first.
+
+        The very entry, and what may answer, are taken into the local cache, as a lookup would.
+        """
+        session, core = self._session, self._core
+        if replies is None or session is None or core is None:
+            return []
+        exact = (
+            decode(replies[0], self._dim if vector is None else len(vector)) if isinstance(replies[0], list) else None
+        )
+        if exact is not None and (exact.id, exact.scope) == (request.fingerprint, request.scope):
+            self._take(exact)
+        found = []
+        for entry, similarity in self._candidates(session, request, vector, replies[1:]):
+            confidence, reasons = core.consider(request, vector, entry.prompt or "", similarity, threshold)
+            if not reasons and not self._take(entry):
+                reasons = ["stale: it was invalidated, has ended or cannot be proven fresh"]
+            found.append(_described(entry, similarity, confidence, reasons))
+        return found
 
     @staticmethod
     def _candidates(
@@ -509,8 +537,9 @@ class RedisBackend:
         """What it has done, and how it is."""
         session = self._live()
         if session is None:
-            nothing = dict.fromkeys(("written", "waiting", "waiting_bytes", "dropped", "refused", "drops"), 0)
-            return BackendStats(None, connected=False, failure="closed", position=-1, **self._counts, **nothing)
+            names = ("written", "waiting", "waiting_bytes", "dropped", "refused", "drops")
+            figures: dict[str, Any] = {**self._counts, **dict.fromkeys(names, 0), **self._quantiles()}
+            return BackendStats(None, connected=False, failure="closed", position=-1, **figures)
         writer, log = session.writer, session.log
         return BackendStats(
             engine=None if session.engine is None else session.engine.name,
@@ -524,7 +553,21 @@ class RedisBackend:
             refused=writer.refused,
             drops=log.drops,
             position=log.position,
+            lag=writer.lag,
+            breaker="open" if session.fleet.is_late else "closed",
+            **self._quantiles(),
         )
+
+    def waited(self, seconds: float) -> None:
+        """Notes how long a lookup has waited for its answer."""
+        self._waits.append(seconds)
+
+    def _quantiles(self) -> dict[str, Any]:
+        waits = sorted(self._waits.copy())
+        names = {"latency_p50": 0.5, "latency_p95": 0.95, "latency_p99": 0.99}
+        return {
+            name: waits[min(len(waits) - 1, int(part * len(waits)))] if waits else None for name, part in names.items()
+        }
 
     def sweep(self) -> int:
         """Looks for vectors whose entry has gone now; returns how many were removed."""
@@ -602,6 +645,20 @@ def _close_all() -> None:
 def caller_id(scope: Any) -> str:
     """Id of a caller's own scope."""
     return Request.from_parts("0" * 32, "0" * 32, None, scope).caller
+
+
+def _described(entry: Entry, similarity: float, confidence: float, reasons: Sequence[str]) -> dict[str, Any]:
+    """A candidate as the core describes its own."""
+    return {
+        "entry_id": entry.id,
+        "prompt": entry.prompt,
+        "similarity": similarity,
+        "confidence": confidence,
+        "reasons": reasons,
+        "response": entry.value(),
+        "age": max(0.0, time.time() - entry.created),
+        "source": "remote",
+    }
 
 
 def _payload(response: Any, *, is_json: bool) -> tuple[Literal["text", "bytes", "json"], bytes]:

@@ -198,6 +198,7 @@ class CacheBase:
         started = perf_counter()
         replies = yield errand
         asked = perf_counter()
+        self._backend.waited(asked - started)
         hit, refused = self._backend.judge(request, vector, threshold, least, replies)
         seconds["remote"], seconds["remote_guard"] = asked - started, perf_counter() - asked
         return hit, None if refused is None else Candidate.of(refused)
@@ -230,9 +231,17 @@ class CacheBase:
         elif vector is None and request.text is not None and self._embedder is not None:
             ((vector, truncated, _, _),) = yield [request.text]
         candidates: tuple[Candidate, ...] = ()
-        if vector is not None and not truncated:
-            found = self._core.candidates(request, vector, threshold, parse_count("k", k) or 1)
+        most, compared_by = parse_count("k", k) or 1, None if truncated else vector
+        if compared_by is not None:
+            found = self._core.candidates(request, compared_by, threshold, most)
             candidates = tuple(Candidate.of(fields) for fields in found)
+        if exact is None and self._core.shares(request):
+            others = yield from self._others(request, compared_by, threshold)
+            if not any(one.accepted for one in candidates):  # as in a lookup: what is near here goes before equal there
+                exact = self._core.peek(request)
+            own = {one.entry_id for one in candidates}
+            candidates += tuple(one for one in others if one.entry_id not in own)
+            candidates = tuple(sorted(candidates, key=lambda one: -one.similarity)[:most])
         hit = exact
         if hit is None:
             accepted = next((one for one in candidates if one.accepted), None)
@@ -245,6 +254,13 @@ class CacheBase:
             request, exact, candidates, compared=compared, truncated=truncated, has_vector=vector is not None
         )
         return Explanation(request.text, hit, candidates, least, reason)
+
+    def _others(self, request: Request, vector: Any, threshold: float | None) -> Plan[list[Candidate]]:
+        """Candidates that the backend's servers hold."""
+        question = None if self._backend is None else self._backend.find(request, vector, -1.0)
+        if self._backend is None or question is None:
+            return []
+        return [Candidate.of(one) for one in self._backend.examine(request, vector, threshold, (yield question))]
 
     def _store(
         self, prompt: Prompt | Lookup, response: Any, scope: Any, vector: Any, options: Mapping[str, Any]
@@ -347,6 +363,7 @@ class CacheBase:
             "embedder_busy": self._unembedded.busy,
             "embedder_late": self._unembedded.late,
             "unjudged": 0 if self._judging is None else self._judging.unjudged,
+            "backend": None if self._backend is None else self._backend.stats(),
         }
         return Stats.of({**self._core.stats(), **figures})
 
@@ -479,7 +496,8 @@ def _reason(
     elif not has_vector:
         reason = "miss: no equal request, and there is no embedder or vector to compare by meaning"
     elif accepted is not None:
-        reason = f"near hit: similarity {accepted.similarity:.4f} to {accepted.prompt!r}"
+        where = ", held by the server" if accepted.source == "remote" else ""
+        reason = f"near hit: similarity {accepted.similarity:.4f} to {accepted.prompt!r}{where}"
     elif candidates:
         best = candidates[0]
         reason = f"miss: the nearest entry, {best.prompt!r}, was refused: {'; '.join(best.reasons)}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from nearhit._core import Hit, Request
     from nearhit._errors import EmbeddingError
+    from nearhit.backends import BackendStats
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +29,7 @@ class Candidate:
         reasons: Why not, in words; empty if it may.
         response: Its answer.
         age: Seconds since it was stored.
+        source: "local", or "remote" if only the backend's servers held it.
     """
 
     entry_id: str
@@ -37,6 +39,7 @@ class Candidate:
     reasons: tuple[str, ...]
     response: Any
     age: float
+    source: Literal["local", "remote"] = "local"
 
     @property
     def accepted(self) -> bool:
@@ -197,6 +200,7 @@ class Stats:
         store_latency: Time of stores, waiting for the disk included where they do.
         uptime: Seconds since the cache was made.
         storage_failure: Why the last attempt to write the file failed, if it did; it is tried again.
+        backend: What the backend has done, and how it is; None without one.
     """
 
     exact_hits: int
@@ -230,6 +234,7 @@ class Stats:
     store_latency: Latency
     uptime: float
     storage_failure: str | None = None
+    backend: BackendStats | None = None
 
     @property
     def hits(self) -> int:

@@ -11,11 +11,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from nearhit._types import Embedder
-    from nearhit.backends import RedisBackend
+    from nearhit.backends import BackendStats, RedisBackend
     from nearhit.cache import Cache
     from nearhit.cache.portable import Record
 
 _DEADLINE = 5.0  # seconds; nobody waits behind a command
+_PROBES = 20  # lookups that tell how quick a server is
 
 
 def is_url(name: str) -> bool:
@@ -51,6 +52,22 @@ def open_shared(url: str, embedder: Embedder | None, namespace: str, *, look: bo
             vector = entry.vector if space == backend.space and embedder is not None else None
             held._core.store(entry.request(), entry.answer(), vector=vector, **entry.options())  # noqa: SLF001
     return held
+
+
+def probe(url: str, namespace: str) -> BackendStats:
+    """How a server is, and how long it takes to say that it has no entry.
+
+    Raises:
+        StorageError: The server cannot be reached.
+    """
+    from uuid import uuid4
+
+    with open_shared(url, None, namespace, look=False) as shared:
+        for _ in range(_PROBES):
+            shared.lookup(uuid4().hex)
+        stats = shared.stats().backend
+        assert stats is not None  # noqa: S101 - it was opened with one
+        return stats
 
 
 def copy(source: Cache, target: Cache, progress: Callable[[int], None]) -> int:

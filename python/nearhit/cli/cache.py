@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import warnings
+from dataclasses import asdict
 from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     import argparse
 
     from nearhit._types import Embedder
+    from nearhit.backends import BackendStats
     from nearhit.cache import Cache
     from nearhit.cli import Subparsers
 
@@ -149,10 +151,15 @@ def _stats(args: argparse.Namespace) -> int:
         "tags": tags,
         "scopes": [{"scope": scope.scope, "entries": scope.entries, "bytes": scope.bytes} for scope in stats.scopes],
     }
+    server = _shared.probe(args.file, args.namespace) if _shared.is_url(args.file) else None
+    if server is not None:
+        result["server"] = asdict(server)
     if args.json:
         _output.emit_json(result)
         return 0
     print(f"{args.file}: {stats.entries} entries, {_size(size)} on disk, {_size(stats.bytes)} in memory")
+    if server is not None:
+        print(_spoken(server))
     print(
         f"entries {_size(stats.bytes_entries)}, vectors {_size(stats.bytes_vectors)}, "
         f"bookkeeping {_size(stats.bytes_bookkeeping)}"
@@ -164,6 +171,19 @@ def _stats(args: argparse.Namespace) -> int:
             table.add_row(_scope(scope.scope), str(scope.entries), _size(scope.bytes))
         _output.results().print(table)
     return 0
+
+
+def _spoken(server: BackendStats) -> str:
+    """How a server is, in two lines."""
+    waits = ", ".join(
+        f"{name} {1e3 * seconds:.2f} ms"
+        for name, seconds in (("p50", server.latency_p50), ("p95", server.latency_p95), ("p99", server.latency_p99))
+        if seconds is not None
+    )
+    return (
+        f"engine {server.engine}, breaker {server.breaker}, {server.position} invalidations, "
+        f"failure: {server.failure or 'none'}\nasked for an entry: {waits or 'no answer'}; {server.late} too late"
+    )
 
 
 def _inspect(args: argparse.Namespace) -> int:

@@ -29,6 +29,14 @@ def test_looking_at_a_server(filled, capsys):
     stats = json.loads(capsys.readouterr().out)
     assert (stats["entries"], stats["tags"], stats["with_expiry"]) == (3, {"help": 1}, 1)
     assert {scope["scope"]: scope["entries"] for scope in stats["scopes"]} == {"acme": 1, None: 2}
+    server = stats["server"]
+    assert (server["connected"], server["breaker"], server["late"], server["waiting"]) == (True, "closed", 0, 0)
+    assert server["engine"] in ("search", "vectorset")
+    assert 0 < server["latency_p50"] <= server["latency_p99"] < 5
+    assert main(["cache", "stats", filled.url, "--namespace", "shop"]) == 0
+    told = capsys.readouterr().out
+    assert "asked for an entry: p50" in told
+    assert "breaker closed" in told
     assert main(["cache", "inspect", filled.url, "--namespace", "shop", "--text", "password", "--json"]) == 0
     (entry,) = json.loads(capsys.readouterr().out)
     assert (entry["response"], entry["scope"]) == ("Click.", "acme")
@@ -52,7 +60,7 @@ def test_clearing_reaches_caches_at_work(filled, replica, capsys):
     assert main(["cache", "clear", filled.url, "--all", "--namespace", "shop"]) == 0
     assert "2 entries removed" in capsys.readouterr().out
     with filled.client() as client:
-        assert client.keys("shop:1:*:e:*") == []
+        assert client.keys("shop:2:*:e:*") == []
 
 
 def test_warm_copies_either_way(filled, capsys, tmp_path):

@@ -80,6 +80,59 @@ def test_a_remote_candidate_is_judged_like_a_local_one(server, replica):
     assert reader.lookup(NEARLY, threshold=0.999) is None
 
 
+def test_explain_tells_of_what_the_servers_hold(server, replica):
+    writer = replica(server.url)
+    writer.store(PROMPT, "Click.")
+    writer.store("What does the premium plan cost per month?", "5")
+    writer.flush()
+    reader = replica(server.url)
+    refused = reader.explain(OPPOSITE)
+    assert refused.hit is None
+    (near, *_) = refused.candidates
+    assert (near.source, near.prompt, near.response) == ("remote", PROMPT, "Click.")
+    assert near.reasons == writer.explain(OPPOSITE).candidates[0].reasons
+    assert "was refused" in refused.reason
+    stats = reader.stats()
+    assert (stats.hits, stats.misses, stats.backend.misses) == (0, 0, 0)  # nothing was looked up
+    assert len(reader) == 0
+    accepted = reader.explain(NEARLY)
+    assert (accepted.hit.kind, accepted.hit.response) == ("near", "Click.")
+    assert accepted.candidates[0].source == "remote"
+    assert "held by the server" in accepted.reason
+    again = reader.explain(NEARLY)
+    assert [one.source for one in again.candidates if one.entry_id == near.entry_id] == ["local"]
+    exact = replica(server.url).explain(PROMPT)
+    assert (exact.hit.kind, exact.hit.response) == ("exact", "Click.")
+
+
+def test_stats_tell_of_the_servers(own_server, replica):
+    cache = replica(own_server.url, deadline=0.1)
+    assert cache.stats().backend.latency_p50 is None
+    cache.store(PROMPT, "Click.")
+    cache.flush()
+    for number in range(10):
+        cache.lookup(f"{number} bottles of beer on the wall")
+    told = cache.stats().backend
+    assert told == cache._backend.stats()
+    assert 0 < told.latency_p50 <= told.latency_p95 <= told.latency_p99 < 0.5
+    assert (told.breaker, told.lag, told.misses) == ("closed", 0.0, 10)
+    own_server.pause()
+    for number in range(10):
+        cache.lookup(f"{number} bottles of wine on the wall")
+    until(lambda: cache.stats().backend.breaker == "open")
+    own_server.resume()
+    own_server.kill()
+    until(lambda: not cache.stats().backend.connected)
+    cache.store("a question that waits", "x")
+    time.sleep(0.05)
+    told = cache.stats().backend
+    assert told.waiting == 1
+    assert 0.05 <= told.lag < 10
+    own_server.start()
+    until(lambda: cache.stats().backend.lag == 0)
+    assert Cache().stats().backend is None
+
+
 def test_no_boundary_is_crossed(server, replica):
     """Two tenants, two embedders, two namespaces, and another version of the format."""
     writer = replica(server.url)

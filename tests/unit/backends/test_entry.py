@@ -47,7 +47,7 @@ def test_what_is_packed_comes_back(entry: Entry) -> None:
     found = decode(packed(entry), 3)
     assert found is not None
     for name in Entry.__slots__:
-        if name not in ("vector", "token", "created", "expires"):
+        if name not in ("vector", "token", "created", "expires", "queued"):
             assert getattr(found, name) == getattr(entry, name)
     assert found.created == pytest.approx(entry.created, abs=6e-4)
     assert (found.expires is None) == (entry.expires is None)
