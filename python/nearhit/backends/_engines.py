@@ -185,7 +185,7 @@ class SearchEngine(ExactEngine):
             *("PARAMS", 2, "q", self._packed(vector)),
             *("RETURN", len(FIELDS), *FIELDS, "LIMIT", 0, CANDIDATES, "DIALECT", 2),
         )
-        return [(self._keys.entry(scope, "0" * 32), command)]
+        return [(self._keys.prefix(f"{scope}.0"), command)]
 
     def rows(self, reply: Reply) -> list[Row]:
         """Of either protocol's form."""

@@ -67,7 +67,7 @@ class Entry:
         expires: When it ends; None for never.
         position: How far the writer had read the log of invalidations when it stored the answer.
         epoch: Which log that was.
-        vector: The prompt's vector.
+        vector: The prompt's vector, of unit length.
         token: Fencing token of the lock under which it was made; 0 without one.
         queued: When it was put into the queue, by the monotonic clock.
     """

@@ -64,17 +64,20 @@ class Lanes:
 
     def of(self, loop: asyncio.AbstractEventLoop) -> LoopLane | None:
         """The connection on a caller's own loop; None if it has none yet, or cannot have one."""
-        lane = self._loops.get(loop, 0)
-        if lane == 0:
-            self._forget_closed()
-        if isinstance(lane, LoopLane):
-            if not lane.closed:
+        lane = self._loops.get(loop)
+        if isinstance(lane, LoopLane) and not lane.closed:
+            return lane
+        with self._lock:
+            lane = self._loops.get(loop, 0)  # again: the thread that dials may have put one there meanwhile
+            if isinstance(lane, LoopLane):
+                lane = _LOOKUPS if lane.closed else lane
+            if not isinstance(lane, int):
                 return lane
-            self._loops[loop] = lane = _LOOKUPS
-        if lane is None:
-            return None
-        self._loops[loop] = lane + 1
-        if lane >= _LOOKUPS and self._address is not None and self._address.tls is None:
+            if lane == 0:
+                self._forget_closed()
+            self._loops[loop] = lane + 1
+            tls = self._address is not None and self._address.tls is not None
+        if lane >= _LOOKUPS and not tls:
             self._dial(lambda plain: self._keep_lane(loop, plain))
         return None
 
@@ -125,11 +128,10 @@ class Lanes:
             self._loops[loop] = lane
 
     def _forget_closed(self) -> None:
-        with self._lock:
-            for loop in [one for one in self._loops if one.is_closed()]:
-                lane = self._loops.pop(loop)
-                if isinstance(lane, LoopLane):
-                    lane.close()
+        for loop in [one for one in self._loops if one.is_closed()]:
+            lane = self._loops.pop(loop)
+            if isinstance(lane, LoopLane):
+                lane.close()
 
     def close(self) -> None:
         """Closes them; `open` makes new ones."""

@@ -51,7 +51,8 @@ class LoopLane:
         Raises:
             NotImplementedError: The loop cannot watch sockets.
         """
-        self._loop.add_reader(self._socket, self._readable)
+        if not self.closed:
+            self._loop.add_reader(self._socket, self._readable)
 
     def ask(self, data: bytes, count: int) -> asyncio.Future[list[Reply] | None]:
         """Sends packed commands; the future's result is their replies, or None if they do not come in time.

@@ -1,18 +1,19 @@
 """Short stand-ins for vectors, which servers search in place of the vectors themselves.
 
-A random projection keeps distances within a relative error of about sqrt(1 / (2 * SKETCH)) (Johnson and Lindenstrauss
-1984; signs in place of normal numbers: Achlioptas 2003), and near vectors have small distances: at a cosine of 0.9 the
-sketches' own is off by 0.013. The nearest by sketch are sent back with their vectors and scored again from these, so a
+A vector is folded: its values are given random signs, and those whose places are equal modulo SKETCH are added up (the
+count sketch of Charikar, Chen and Farach-Colton 2002; feature hashing, Weinberger et al. 2009). Distances are kept
+within a relative error of about sqrt(1 / (2 * SKETCH)), and near vectors have small distances: at a cosine of 0.9 the
+sketches' own is off by 0.011. The nearest by sketch are sent back with their vectors and scored again from these, so a
 sketch decides what is looked at and never a similarity. Against whole vectors of 384 values, 128 take a search 152
-instead of 343 us of the server's time and an insertion 152 instead of 438 us (HNSW, half precision, one machine, busy),
-and find as many.
+instead of 343 us of the server's time and an insertion 152 instead of 438 us (HNSW, half precision, one busy machine),
+and find as many. A dense matrix of signs errs more (0.013), and is as quick only while its 196 KB are in the cache.
 """
 
 from __future__ import annotations
 
 from functools import lru_cache
 from hashlib import shake_128
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
@@ -23,11 +24,22 @@ SKETCH: Final = 128
 """Values of a sketch; vectors that have no more stand for themselves."""
 
 
+def unit(vector: Any) -> NDArray[np.float32]:
+    """A vector at unit length; one that has no length stays as it is."""
+    values = np.asarray(vector, dtype=np.float32)
+    square = float(values @ values)
+    return values / np.float32(square**0.5) if square > 0 else values
+
+
 def sketch(vector: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The sketch of a vector, which is taken to be of unit length."""
-    length = np.sqrt(vector @ vector)
-    unit = vector / length if length > 0 else vector
-    return unit if len(vector) <= SKETCH else _signs(len(vector)) @ unit
+    """The sketch of a vector of unit length."""
+    dim = len(vector)
+    if dim <= SKETCH:
+        return vector
+    folded = np.zeros(-(-dim // SKETCH) * SKETCH, np.float32)
+    np.multiply(vector, _signs(dim), out=folded[:dim])
+    found: NDArray[np.float32] = np.add.reduce(folded.reshape(-1, SKETCH))
+    return found
 
 
 def width(dim: int) -> int:
@@ -37,7 +49,6 @@ def width(dim: int) -> int:
 
 @lru_cache(maxsize=8)
 def _signs(dim: int) -> NDArray[np.float32]:
-    """The projection: signs from a hash, so that every replica on every machine has the same."""
-    bits = np.unpackbits(np.frombuffer(shake_128(f"nearhit {dim}".encode()).digest(SKETCH * dim // 8 + 1), np.uint8))
-    signs = bits[: SKETCH * dim].reshape(SKETCH, dim).astype(np.float32)
-    return np.ascontiguousarray((2 * signs - 1) / np.float32(SKETCH**0.5))
+    """Signs from a hash, so that every replica on every machine has the same."""
+    bits = np.unpackbits(np.frombuffer(shake_128(f"nearhit {dim}".encode()).digest(-(-dim // 8)), np.uint8))
+    return 2 * bits[:dim].astype(np.float32) - 1

@@ -25,6 +25,7 @@ from nearhit.backends._keys import Keys, space_of
 from nearhit.backends._mail import Errand
 from nearhit.backends._question import Question
 from nearhit.backends._session import Session
+from nearhit.backends._sketch import unit
 from nearhit.backends._wire import LostError, ServerError
 
 if TYPE_CHECKING:
@@ -325,7 +326,7 @@ class RedisBackend:
         if session is None or not session.usable:
             self._counts["skipped"] += 1
             return None
-        asked = None if vector is None or request.text is None else np.ascontiguousarray(vector, dtype=np.float32)
+        asked = None if vector is None or request.text is None else unit(vector)
         dim = self._dim if asked is None else len(asked)
         return Question(
             session, session.questions(request.scope, request.fingerprint, asked, least), dim, self._deadline
@@ -347,10 +348,8 @@ class RedisBackend:
                 counts["exact_hits"] += 1
                 return hit, None
         refused = None
-        for entry, similarity in self._candidates(session, request, vector, replies[1:]):
-            if not similarity >= least or entry.prompt is None:
-                break
-            confidence, reasons = core.consider(request, vector, entry.prompt, similarity, threshold)
+        for entry, similarity in self._candidates(session, request, vector, replies[1:], least):
+            confidence, reasons = core.consider(request, vector, entry.prompt or "", similarity, threshold)
             if reasons:
                 refused = refused or _described(entry, similarity, confidence, reasons)
             elif self._take(entry):
@@ -377,7 +376,7 @@ class RedisBackend:
         if exact is not None and (exact.id, exact.scope) == (request.fingerprint, request.scope):
             self._take(exact)
         found = []
-        for entry, similarity in self._candidates(session, request, vector, replies[1:]):
+        for entry, similarity in self._candidates(session, request, vector, replies[1:], -1.0):
             confidence, reasons = core.consider(request, vector, entry.prompt or "", similarity, threshold)
             if not reasons and not self._take(entry):
                 reasons = ["stale: it was invalidated, has ended or cannot be proven fresh"]
@@ -386,13 +385,13 @@ class RedisBackend:
 
     @staticmethod
     def _candidates(
-        session: Session, request: Request, vector: Any, replies: list[Reply]
+        session: Session, request: Request, vector: Any, replies: list[Reply], least: float
     ) -> Iterator[tuple[Entry, float]]:
-        """Entries of the request's own scope, best first, by the cosine of the vectors themselves."""
+        """Entries of the request's own scope, best first by the cosine of the vectors themselves, down to `least`."""
         engine = session.engine
         if vector is None or engine is None:
             return
-        asked = np.asarray(vector, dtype=np.float32)
+        asked = unit(vector)
         rows, vectors = [], []
         for reply in replies:
             for row in () if isinstance(reply, Exception) else engine.rows(reply):
@@ -402,14 +401,14 @@ class RedisBackend:
                     vectors.append(kept)
         if not rows:
             return
-        found = np.frombuffer(b"".join(vectors), dtype=np.float32).reshape(len(rows), -1)
-        with np.errstate(all="ignore"):  # what is no vector of ours has no cosine, and is refused below
-            cosines = found @ asked / (np.sqrt(np.einsum("ij,ij->i", found, found)) * np.sqrt(asked @ asked))
-        for at in np.argsort(-cosines):
+        cosines = (np.frombuffer(b"".join(vectors), dtype=np.float32).reshape(len(rows), -1) @ asked).tolist()
+        for at in sorted(range(len(rows)), key=cosines.__getitem__, reverse=True):
+            if not cosines[at] >= least:
+                return
             entry = decode(rows[at], len(asked))
             if entry is None or entry.prompt is None or entry.scope != request.scope or session.log.is_demoted(entry):
                 continue
-            yield entry, min(1.0, float(cosines[at]))
+            yield entry, min(1.0, cosines[at])
 
     def _take(self, entry: Entry) -> bool:
         """Takes an entry into the local cache, unless it has ended or been invalidated."""
@@ -455,7 +454,7 @@ class RedisBackend:
         position, epoch = moment
         kept = None
         if vector is not None and request.text is not None:
-            kept = np.array(vector, dtype=np.float32)
+            kept = unit(vector)
         entry = Entry(
             id=request.fingerprint,
             scope=request.scope,

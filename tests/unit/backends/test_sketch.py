@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from nearhit.backends._sketch import SKETCH, sketch, width
+from nearhit.backends._sketch import SKETCH, sketch, unit, width
 
 
 @pytest.mark.parametrize("dim", [200, 384, 1536])
@@ -25,14 +25,15 @@ def test_the_distance_of_near_vectors_is_kept(dim: int, cosine: float) -> None:
 
 
 def test_short_vectors_stand_for_themselves_at_unit_length() -> None:
-    np.testing.assert_allclose(sketch(np.array([3.0, 4.0], np.float32)), [0.6, 0.8], rtol=1e-6)
+    np.testing.assert_allclose(unit([3.0, 4.0]), [0.6, 0.8], rtol=1e-6)
+    np.testing.assert_allclose(sketch(unit([3.0, 4.0])), [0.6, 0.8], rtol=1e-6)
     assert (width(2), width(SKETCH), width(1000)) == (2, SKETCH, SKETCH)
-    assert sketch(np.zeros(4, np.float32)).tolist() == [0.0] * 4
+    assert unit(np.zeros(4)).tolist() == [0.0] * 4
 
 
-def test_every_machine_has_the_same_projection() -> None:
-    """Written out, for another one would make the entries of other replicas unreachable."""
-    found = sketch(np.eye(1, 384, dtype=np.float32)[0])
-    signs = "".join("+" if value > 0 else "-" for value in found[:32])
-    assert signs == "--+---+-+---++--+++--+-+-++---+-"
-    assert np.allclose(abs(found), SKETCH**-0.5)
+def test_every_machine_has_the_same_signs() -> None:
+    """Written out, for others would make the entries of other replicas unreachable."""
+    found = np.concatenate([sketch(row)[:8] for row in np.eye(384, dtype=np.float32)[:8]]).reshape(8, 8)
+    assert "".join("+" if value > 0 else "-" for value in found.diagonal()) == "--++-+--"
+    assert np.count_nonzero(found) == 8
+    np.testing.assert_array_equal(abs(sketch(np.ones(384, np.float32))) % 2, 1)  # three signs each
