@@ -63,6 +63,7 @@ class Asked:
         inputs: What an embeddings request wants embedded, where that can be told one by one.
         key: What makes it equal to another request under way; None where it does not share calls.
         made: What it was answered with, for requests that wait for it: an `Answer` or a shared stream.
+        chat: Messages and parameters for a tier, where its own are not a chat's.
     """
 
     call: Call
@@ -76,6 +77,7 @@ class Asked:
     inputs: Inputs | None = None
     key: Hashable | None = None
     made: Any = None
+    chat: tuple[list[dict[str, Any]], dict[str, Any]] | None = None
 
     @property
     def usage(self) -> bool:

@@ -22,6 +22,7 @@ class Info:
         outcome: "exact" or "near" for an answer out of the cache, "shared" for that of an equal request that was under
             way, "miss", or "bypass" where the cache was not asked.
         reason: Why it was not asked, or why a near candidate was refused.
+        unrouted: Why the router was not asked, where there is one.
         tier: "cache", the name of the router's tier that answered, or "upstream" for the client's own server.
         similarity: Cosine of the cached prompt, on a hit.
         confidence: Probability that its answer fits, where the cache's policy estimates one.
@@ -34,6 +35,7 @@ class Info:
 
     outcome: str = "bypass"
     reason: str = ""
+    unrouted: str = ""
     tier: str = "upstream"
     similarity: float | None = None
     confidence: float | None = None

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 from nearhit._errors import NoTierError, OptionError
 from nearhit.answers import error_event, event_bytes
 from nearhit.openai._responses import response_of
+from nearhit.openai._translate import ResponseWriter, UntranslatableError, as_chat
 from nearhit.router import AsyncRouter, Router
 from nearhit.tiers.wire import DONE
 
@@ -28,7 +29,7 @@ _TOLD: Final = ("metadata", "safety_identifier", "service_tier", "user")
 
 
 class Routing:
-    """Answers chat completions by a router's tiers.
+    """Answers chat completions, and responses that are chats in another form, by a router's tiers.
 
     Args:
         router: A `Router` or `AsyncRouter`.
@@ -45,8 +46,22 @@ class Routing:
         self._engine = engine
 
     def takes(self, asked: Asked) -> bool:
-        """Whether a tier may answer a request."""
-        return asked.call == "chat"
+        """Whether a tier may answer a request; the record says why not.
+
+        A request that names its tier is taken in any case, so that no other server is asked.
+        """
+        if asked.call == "responses":
+            try:
+                asked.chat = as_chat(asked.request)
+            except (UntranslatableError, KeyError, AttributeError, TypeError) as error:
+                known = isinstance(error, UntranslatableError)
+                asked.info.unrouted = str(error) if known else f"it cannot be read as a chat: {error!r}"
+        elif asked.call == "completions":
+            asked.info.unrouted = "completions: a text to be continued is no chat"
+        elif asked.call == "embeddings":
+            asked.info.unrouted = "embeddings: tiers answer chats"
+            return False
+        return not asked.info.unrouted or asked.controls.get("tier") is not None
 
     def answer(self, client: Any, asked: Asked, options: Any) -> Any:
         """The HTTP response of a tier; None if no tier could answer and the request goes where it went before.
@@ -58,7 +73,7 @@ class Routing:
             if asked.stream:
                 pieces = iter(self._source(asked, "stream", self._sync))
                 held = _until_content(pieces)
-                parts = _sent(pieces, held, _Writer(asked))
+                parts = _sent(pieces, held, _writer(asked))
                 response = response_of(client, options, stream=parts)
                 tier = _tier_of(pieces, asked)
             else:
@@ -75,7 +90,7 @@ class Routing:
             if asked.stream:
                 pieces = self._source(asked, "stream", self._async)
                 held = await _until_content_async(pieces)
-                parts = _sent_async(pieces, held, _Writer(asked))
+                parts = _sent_async(pieces, held, _writer(asked))
                 response = response_of(client, options, stream=parts)
                 tier = _tier_of(pieces, asked)
             else:
@@ -88,8 +103,13 @@ class Routing:
 
     def _source(self, asked: Asked, method: str, router: Any) -> Any:
         """The router's or the one tier's answer, not waited for yet."""
-        params = {name: value for name, value in asked.request.items() if name not in _NOT_PASSED_ON}
-        messages = asked.request["messages"]
+        if asked.info.unrouted:
+            raise NoTierError(f"no tier can answer this request: {asked.info.unrouted}")
+        if asked.chat is not None:
+            messages, params = asked.chat
+        else:
+            messages = asked.request["messages"]
+            params = {name: value for name, value in asked.request.items() if name not in _NOT_PASSED_ON}
         name = asked.controls.get("tier")
         if name is None:
             deadline = asked.controls.get("deadline")
@@ -147,6 +167,14 @@ class _Writer:
             sent += event_bytes({**self._head, "choices": [], "usage": _counted(chunk.usage)})
         return sent
 
+    def end(self) -> bytes:
+        """The mark at the end."""
+        return event_bytes(DONE)
+
+
+def _writer(asked: Asked) -> _Writer | ResponseWriter:
+    return _Writer(asked) if asked.chat is None else ResponseWriter(asked.request)
+
 
 def _until_content(pieces: Any) -> list[Chunk]:
     """The first pieces, up to one with content: until then another server may still answer."""
@@ -167,26 +195,28 @@ async def _until_content_async(pieces: Any) -> list[Chunk]:
     return held
 
 
-def _sent(pieces: Any, held: Iterable[Chunk], writer: _Writer) -> Generator[bytes, None, None]:
+def _sent(pieces: Any, held: Iterable[Chunk], writer: _Writer | ResponseWriter) -> Generator[bytes, None, None]:
     try:
         for chunk in held:
             yield writer.event(chunk)
         for chunk in pieces:
             yield writer.event(chunk)
-        yield event_bytes(DONE)
+        yield writer.end()
     except Exception as error:  # noqa: BLE001 - told as a server would tell it, so that the client raises its own
         yield error_event(str(error))
     finally:
         pieces.close()
 
 
-async def _sent_async(pieces: Any, held: Iterable[Chunk], writer: _Writer) -> AsyncGenerator[bytes, None]:
+async def _sent_async(
+    pieces: Any, held: Iterable[Chunk], writer: _Writer | ResponseWriter
+) -> AsyncGenerator[bytes, None]:
     try:
         for chunk in held:
             yield writer.event(chunk)
         async for chunk in pieces:
             yield writer.event(chunk)
-        yield event_bytes(DONE)
+        yield writer.end()
     except Exception as error:  # noqa: BLE001 - told as a server would tell it, so that the client raises its own
         yield error_event(str(error))
     finally:
@@ -200,6 +230,8 @@ def _tier_of(pieces: Any, asked: Asked) -> str:
 
 def _body(completion: Completion, asked: Asked) -> dict[str, Any]:
     """A tier's answer as a server's body; the server's own, where there was one."""
+    if asked.chat is not None:
+        return ResponseWriter(asked.request).body(completion)
     if completion.raw is not None and completion.raw.get("choices"):
         return dict(completion.raw)
     message: dict[str, Any] = {"role": "assistant", "content": completion.text or None}

@@ -49,6 +49,9 @@ def wrap(
 
     With a router, a chat completion that the cache has no answer to is answered by the tier that the router chooses,
     so that the `model` of the answer may differ from the one asked for. If no tier can, it goes where it went before.
+    So does a response (`responses.create`) that is a chat in another form: texts, images, functions, JSON schemas, and
+    `store=False`, for a tier's answer has no id that its server would know later. All other calls (completions, tools
+    and state of the server's own) go to the server; `info(result).unrouted` says why.
 
     A failure of the cache, the embedder or the router never fails a call: it is logged once (logger "nearhit.openai"),
     counted (`counts`), noted on the result (`info`), and the request goes on.

@@ -42,6 +42,11 @@ class Collector:
         """The text so far."""
         return "".join(self._texts)
 
+    @property
+    def tool_calls(self) -> tuple[Mapping[str, Any], ...]:
+        """The tool calls so far."""
+        return tuple(_without_index(_plain(self._calls[index])) for index in sorted(self._calls))
+
     def add(self, chunk: Chunk) -> None:
         """Adds the next piece."""
         if chunk.text:
@@ -118,7 +123,7 @@ class Collector:
             timings=timings,
             tier=tier,
             model=model,
-            tool_calls=tuple(_without_index(_plain(self._calls[index])) for index in sorted(self._calls)),
+            tool_calls=self.tool_calls,
             raw=self.body(),
             reasoning="".join(self._reasoning),
             logprobs=tuple(self._logprobs),
