@@ -10,7 +10,7 @@ import asyncio
 
 import litellm
 import pytest
-from tests.support.chat_server import answers, body, serves_all
+from tests.support.chat_server import answers, body, pieces, serves_all, streams
 from tests.support.hashing_embedder import HashingEmbedder
 from tests.support.http_server import Server
 
@@ -80,6 +80,83 @@ async def test_asynchronous(server, cache):
             break
         await asyncio.sleep(0.01)
     assert (await create(NEAR)).choices[0].message.content == "Hello, world"
+    assert len(server.requests) == 1
+
+
+def read(chunks):
+    """The text of a stream, its finish reasons, and the classes of its chunks."""
+    text = "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices)
+    finish = [chunk.choices[0].finish_reason for chunk in chunks if chunk.choices and chunk.choices[0].finish_reason]
+    return text, finish, {type(chunk).__name__ for chunk in chunks}
+
+
+STREAM = ("Hello, world", ["stop"], {"ModelResponseStream"})
+
+
+def test_a_stream_is_kept_and_replayed_as_one(server, cache):
+    assert read(list(ask(server, stream=True))) == STREAM
+    wait_for(cache, 1)
+    assert read(list(ask(server, stream=True)))[:2] == STREAM[:2]
+    assert read(list(ask(server, NEAR, stream=True)))[:2] == STREAM[:2]
+    assert len(server.requests) == 1
+
+
+def test_streams_and_whole_answers_are_kept_apart(server, cache):
+    """LiteLLM's own key counts `stream` among the parameters."""
+    for _ in range(2):
+        list(ask(server, stream=True))
+        wait_for(cache, 1)
+        whole = ask(server)
+        wait_for(cache, 2)
+    assert (whole.choices[0].message.content, type(whole).__name__) == ("Hello, world", "ModelResponse")
+    assert [request.json.get("stream", False) for request in server.requests] == [True, False]
+
+
+def test_a_stream_with_token_counts(server, cache):
+    options = {"stream": True, "stream_options": {"include_usage": True}}
+    counted = [chunk.usage for chunk in ask(server, **options) if getattr(chunk, "usage", None)]
+    assert counted[-1].total_tokens == 10
+    wait_for(cache, 1)
+    assert read(list(ask(server, **options)))[:2] == STREAM[:2]
+    assert len(server.requests) == 1
+
+
+def test_a_stream_that_its_reader_leaves_is_not_kept(server, cache):
+    stream = ask(server, stream=True)
+    next(stream)
+    del stream
+    ask(server, [{"role": "user", "content": "Something else"}])
+    wait_for(cache, 1)
+    assert len(cache) == 1
+
+
+def test_a_stream_that_was_cut_is_not_kept(server, cache):
+    server.then(streams(pieces(finish="length")))
+    list(ask(server, stream=True))
+    ask(server, [{"role": "user", "content": "Something else"}])
+    wait_for(cache, 1)
+    assert len(cache) == 1
+
+
+async def test_asynchronous_streams(server, cache):
+    async def stream(messages):
+        chunks = await litellm.acompletion(
+            model="openai/test-model",
+            messages=messages,
+            api_base=server.url,
+            api_key="sk-test",
+            caching=True,
+            stream=True,
+        )
+        return [chunk async for chunk in chunks]
+
+    assert read(await stream(HELLO)) == STREAM
+    for _ in range(200):
+        if len(cache):
+            break
+        await asyncio.sleep(0.01)
+    for messages in (HELLO, NEAR):
+        assert read(await stream(messages))[:2] == STREAM[:2]
     assert len(server.requests) == 1
 
 
