@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from dataclasses import dataclass
 from time import monotonic
 from typing import TYPE_CHECKING, Final
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from nearhit.backends._wire import Command, Reply
 
 _BATCH: Final = 128
+_FLYING: Final = 2  # batches on their way at a time
 _PAUSE: Final = 0.2  # seconds after a failure
 _CAUGHT_UP: Final = 1.0  # seconds that the log's reader is given to reach what the server has
 
@@ -129,6 +131,28 @@ class Writer:
         self.failure = str(error)
 
     async def _write(self) -> None:
+        """Writes what waits, a few batches on their way at any time, so that the servers do not wait for us."""
+        flying: deque[_Flight] = deque()
+        lost: list[Entry] = []
+        failure: Exception | None = None
+        try:
+            while self._queue and not self._told and not lost:
+                flying.append(await self._send())
+                if len(flying) == _FLYING:
+                    lost += await self._settle(flying.popleft())
+        except (ServerError, LostError) as error:
+            failure = error
+        for flight in flying:
+            lost += await self._settle(flight)
+        self._queue.extendleft(reversed(lost))
+        if failure is not None:
+            raise failure
+        if lost:
+            await self._fleet.load_scripts()
+            raise LostError(self.failure or "the connection broke while writing")
+
+    async def _send(self) -> _Flight:
+        """Sends a batch; if that fails it is in the queue again."""
         assert self.engine is not None  # noqa: S101 - looked at by `run`
         batch = [self._queue.popleft() for _ in range(min(_BATCH, len(self._queue)))]
         try:
@@ -137,28 +161,48 @@ class Writer:
             for dim in {entry.dim for entry in live} - self._prepared - {0}:
                 await self.engine.prepare(dim)
                 self._prepared.add(dim)
-            await self._register(live)
-            replies = await self._fleet.ask_all([self._command(entry) for entry in live])
+            books, writes = self._books(live), [self._command(entry) for entry in live]
+            if self._fleet.is_cluster:
+                # What one server has done another may see before it: an entry is noted before it is there.
+                _raise_refused(await self._fleet.ask_all(books))
+                books = []
         except (ServerError, LostError):
             self._queue.extendleft(reversed(batch))  # writing twice does no harm
             raise
-        lost = []
-        for entry, reply in zip(live, replies, strict=True):
+        self._bytes -= sum(entry.size for entry in batch) - sum(entry.size for entry in live)
+        replies = asyncio.ensure_future(self._fleet.ask_all([*books, *writes, self._log_end()]))
+        return _Flight(live, len(books), replies)
+
+    async def _settle(self, flight: _Flight) -> list[Entry]:
+        """Waits for a batch to be written; returns what has to be written again."""
+        entries, replies = flight.entries, await flight.replies
+        noted, written, end = replies[: flight.books], replies[flight.books : -1], replies[-1]
+        unnoted = next((reply for reply in noted if isinstance(reply, Exception)), None)
+        if unnoted is not None:
+            # Without its place in the books an entry could not be invalidated any more.
+            self._note(ServerError(f"{unnoted} (while noting where entries are)"))
+            await self._remove(entries)
+            return entries
+        if self._fleet.is_cluster:  # the log may be on another server, which need not have waited for the entries
+            (end,) = await self._fleet.ask_all([self._log_end()])
+        if isinstance(end, Exception):
+            return entries  # nobody can tell whether they have been invalidated meanwhile
+        lost, kept = [], []
+        for entry, reply in zip(entries, written, strict=True):
             if isinstance(reply, LostError) or lacks_script(reply):
                 lost.append(entry)
-            elif isinstance(reply, Exception):
+                continue
+            kept.append(entry)
+            self._bytes -= entry.size
+            if isinstance(reply, Exception):
                 self.refused += 1
                 self._note(reply)
             else:
                 self.written += 1
-        self._queue.extendleft(reversed(lost))
-        self._bytes -= sum(entry.size for entry in batch) - sum(entry.size for entry in lost)
-        if lost:
-            await self._fleet.load_scripts()
-            raise LostError("the connection broke while writing")
-        await self._take_back(live)
-        if not any(isinstance(reply, Exception) for reply in replies):
+        await self._take_back(kept, end)
+        if not any(isinstance(reply, Exception) for reply in written):
             self.failure = None
+        return lost
 
     def _may_go(self, entry: Entry) -> bool:
         return not entry.epoch or self._log.allows(entry)
@@ -171,8 +215,8 @@ class Writer:
             entry.vector = None
         return entry
 
-    async def _register(self, entries: list[Entry]) -> None:
-        """Has entries found by tag, caller and scope, before they are there."""
+    def _books(self, entries: list[Entry]) -> list[tuple[str, Command]]:
+        """Commands that have entries found by tag, caller and scope."""
         keys = self._keys
         members: dict[str, set[str]] = {}
         for entry in entries:
@@ -182,12 +226,11 @@ class Writer:
             for tag in entry.tags:
                 line_of_entry = f"{line} {entry.id}"
                 members.setdefault(keys.tag(tag), set()).add(line_of_entry)
-        for reply in await self._fleet.ask_all([(key, ("SADD", key, *some)) for key, some in members.items()]):
-            if isinstance(reply, LostError):
-                raise reply
-            if isinstance(reply, ServerError):
-                # Without its place in the books an entry could not be invalidated any more.
-                raise ServerError(f"{reply} (while noting where entries are)")
+        return [(key, ("SADD", key, *some)) for key, some in members.items()]
+
+    def _log_end(self) -> tuple[str, Command]:
+        """The command that tells how far the log goes: behind writes, so that it is asked when they are there."""
+        return self._keys.log_state, ("HGET", self._keys.log_state, "n")
 
     def _command(self, entry: Entry) -> tuple[str, Command]:
         assert self.engine is not None  # noqa: S101 - looked at by `run`
@@ -217,10 +260,9 @@ class Writer:
         )
         return where[0], command
 
-    async def _take_back(self, entries: list[Entry]) -> None:
+    async def _take_back(self, entries: list[Entry], end: Reply) -> None:
         """Removes what was invalidated while it was on its way: whoever did so may have looked before it was there."""
-        reply = await self._fleet.ask(self._keys.log_state, "HGET", self._keys.log_state, "n")
-        last = int(reply or 0)
+        last = int(end or 0)
         steps = 50
         for _ in range(steps):
             if self._log.position >= last:
@@ -228,17 +270,41 @@ class Writer:
             await asyncio.sleep(_CAUGHT_UP / steps)
         with self._log.lock:
             stale = [entry for entry in entries if not self._log.allows(entry)]
+        await self._remove(stale)
+
+    async def _remove(self, entries: list[Entry]) -> None:
         keys = self._keys
-        places = [keys.place(entry.scope, entry.id) for entry in stale]
-        await self._fleet.ask_all(
-            [removal(keys, self.engine, at, entry.id, entry.dim) for at, entry in zip(places, stale, strict=True)]
-        )
+        places = [(keys.place(entry.scope, entry.id), entry) for entry in entries]
+        await self._fleet.ask_all([removal(keys, self.engine, place, entry.id, entry.dim) for place, entry in places])
 
     async def _tell(self, kind: Kind, argument: str) -> None:
         keys = self._keys
         made = [keys.log, keys.log_state]
         await self._fleet.run(_scripts.TELL, made, self._log.origin + ":log", kind, argument, self._log.origin, 10_000)
         self._log.told(kind, argument)
+
+
+@dataclass(frozen=True, slots=True)
+class _Flight:
+    """A batch on its way.
+
+    Attributes:
+        entries: What is written.
+        books: How many of the first replies are about where the entries are; each entry's follow, then the log's.
+        replies: Comes when they are all there.
+    """
+
+    entries: list[Entry]
+    books: int
+    replies: asyncio.Future[list[Reply]]
+
+
+def _raise_refused(replies: list[Reply]) -> None:
+    for reply in replies:
+        if isinstance(reply, LostError):
+            raise reply
+        if isinstance(reply, ServerError):
+            raise ServerError(f"{reply} (while noting where entries are)")
 
 
 def removal(

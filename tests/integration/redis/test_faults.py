@@ -245,6 +245,23 @@ def test_keys_of_the_wrong_type_and_foreign_keys(server, replica):
     assert reader.lookup("something else").response == "other"
 
 
+def test_what_cannot_be_noted_is_not_left_there(server, replica):
+    """Without its place in the books an entry could not be invalidated."""
+    cache = replica(server.url)
+    with server.client() as client:
+        client.set("nearhit:2:scopes", "not a set")
+        for number in range(300):
+            cache.store(f"{number} bottles of beer on the wall", str(number))
+        until(lambda: "noting" in (cache._backend.stats().failure or ""))
+        until(lambda: not client.keys("nearhit:2:*:e:*"))
+        assert cache._backend.stats().written == 0
+        client.delete("nearhit:2:scopes")
+        cache.flush()
+        assert len(client.keys("nearhit:2:*:e:*")) == 300
+    stats = cache._backend.stats()
+    assert (stats.written, stats.waiting, stats.waiting_bytes, stats.failure) == (300, 0, 0, None)
+
+
 def test_a_vector_set_of_the_wrong_type_leaves_exact_answers(replica, own_server):
     cache = replica(own_server.url)
     cache.store(PROMPT, "Click.")
