@@ -41,8 +41,11 @@ def synchronous() -> None:
     assert_type(raw.parse(), ChatCompletion)
     assert_type(info(answer), Info | None)
     assert_type(counts(client), Counts)
+    assert_type(counts(client).shared, int)
+    assert_type(client.embeddings.create(model="m", input=["Hi", "there"]).data[0].embedding, list[float])
+    assert_type(wrap(OpenAI(), single_flight=False), OpenAI)
     with controls(no_store=True, tags=["a"]):
-        chosen: Controls = {"ttl": 3}
+        chosen: Controls = {"ttl": 3, "single_flight": False}
         client.completions.create(model="m", prompt="Hi", extra_body={"nearhit": chosen})
 
 

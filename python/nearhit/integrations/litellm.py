@@ -77,8 +77,8 @@ class NearhitCache(LiteLLMCache):
     """A cache for `litellm.cache`, exact and by meaning, for chat completions, streamed or not.
 
     LiteLLM's own key (model, parameters, key, team and organisation of its proxy), the system prompt and the earlier
-    turns must match exactly; the last user text is compared by meaning. LiteLLM counts `stream` among the parameters, so
-    that streams and whole answers are kept apart; what came as a stream is replayed as one.
+    turns must match exactly; the last user text is compared by meaning. LiteLLM counts `stream` among the parameters,
+    so that streams and whole answers are kept apart; what came as a stream is replayed as one.
 
     Args:
         cache: A `nearhit.Cache` or `nearhit.AsyncCache`.

@@ -293,6 +293,16 @@ def test_a_caller_that_reads_the_response_itself_leads_nobody(server, client):
     assert results == [body()] * 3
 
 
+def test_a_cache_that_keeps_nothing_fails_no_call(server, bare):
+    client = wrap(bare, cache=Cache(max_bytes=200))  # nothing fits
+    results = together(lambda: ask(client))
+    assert outcomes(results) == ["miss", *["shared"] * (MANY - 1)]
+    assert client.embeddings.create(model="m", input=["a"]).data[0].embedding == [0.5, -0.25]
+    streamed = together(lambda: [chunk.to_dict() for chunk in ask(client, stream=True)], 3)
+    assert streamed == [pieces(usage=False)[:-1]] * 3
+    assert counts(client).failures == {"store": 3}
+
+
 # Asynchronous
 
 
