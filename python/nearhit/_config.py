@@ -51,20 +51,21 @@ def parse_bytes(name: str, value: int | str | None) -> int | None:
     return int(size)
 
 
-def parse_count(name: str, value: int | None) -> int | None:
-    """A positive integer, or None for no bound.
+def parse_count(name: str, value: int | None, least: int = 1) -> int | None:
+    """An integer, or None for no bound.
 
     Args:
         name: Name of the option, for the message.
         value: What was given.
+        least: The smallest one that means something.
 
     Raises:
-        OptionError: Not an integer of at least 1.
+        OptionError: Not an integer of at least `least`.
     """
     if value is None:
         return None
-    if not _is_number(value, int) or not 1 <= value < 2**63:
-        raise OptionError(f"option {name}={value!r} is not valid: expected an integer of at least 1, or None")
+    if not _is_number(value, int) or not least <= value < 2**63:
+        raise OptionError(f"option {name}={value!r} is not valid: expected an integer of at least {least}, or None")
     return value
 
 

@@ -452,10 +452,23 @@ class Hit:
 
 @final
 class Near:
-    """What a near lookup found and where its time went."""
+    """What a near lookup found and where its time went.
+
+    Attributes:
+        vector: The text's vector, read-only; None where it was given, or the request is not compared by meaning.
+        truncated: The embedder cut the text, so that nothing was searched.
+    """
 
     @property
     def hit(self) -> Hit | None: ...
+    @property
+    def vector(self) -> NDArray[np.float32] | None: ...
+    @property
+    def truncated(self) -> bool: ...
+    @property
+    def tokenise_seconds(self) -> float: ...
+    @property
+    def embed_seconds(self) -> float: ...
     @property
     def near_miss(self) -> dict[str, Any] | None: ...
     @property
@@ -489,6 +502,8 @@ class CacheCore:
         scope_bytes: int | None,
         ttl: float | None,
         embedder: tuple[str, int] | None,
+        encoder: NativeEncoder | None,
+        memo: int,
         path: PathLike[str] | None,
         durability: str,
         read_only: bool,
@@ -511,6 +526,27 @@ class CacheCore:
         self, prompt: str | Sequence[Mapping[str, Any]] | Mapping[str, Any], scope: Any = None, /
     ) -> Hit | Request:
         """The exact hit, or the request that has none."""
+    def lookup(
+        self,
+        prompt: str | Sequence[Mapping[str, Any]] | Mapping[str, Any],
+        scope: Any,
+        threshold: float | None,
+        recall: bool = False,
+        /,
+    ) -> Hit | Request | None:
+        """A whole lookup: the hit, or None, or the request if an embedder in Python is needed to tell.
+
+        With `recall`, whatever has to be embedded is left to the caller: the call takes microseconds.
+        """
+    def seek(self, request: Request, threshold: float | None, recall: bool = False, /) -> Near | None:
+        """The part of a lookup after `find` had nothing; no miss is counted. None if an embedder in Python is needed.
+
+        With `recall`, None also if the text has to be embedded.
+        """
+    def vector_of(self, text: str, recall: bool = False, /) -> tuple[NDArray[np.float32], bool, float, float] | None:
+        """A text's vector, whether it was cut, seconds of tokenising and of the forward pass; None as in `seek`."""
+    def remember(self, text: str, vector: Any, truncated: bool) -> None:
+        """Remembers what an embedder in Python has made of a text."""
     def compares(self, request: Request) -> bool:
         """Whether a request may be compared by meaning: it has a text, and asks for no more chance than is shared."""
     def shares(self, request: Request) -> bool:

@@ -7,10 +7,14 @@ import subprocess
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
 
 from tests.support.hashing_embedder import HashingEmbedder
 
 from nearhit import Cache
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def test_readers_and_writers_see_only_what_was_stored() -> None:
@@ -74,6 +78,46 @@ for _ in range(40):
         cache._core.validate()
         os._exit(0 if ok else 1)
     deadline = time.monotonic() + 30
+    while True:
+        pid, status = os.waitpid(child, os.WNOHANG)
+        if pid:
+            assert status == 0, status
+            break
+        assert time.monotonic() < deadline, "the child hangs"
+        time.sleep(0.002)
+stop.set()
+[thread.join() for thread in threads]
+cache._core.validate()
+"""
+    command = [sys.executable, "-W", "ignore::DeprecationWarning", "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ)
+    assert done.returncode == 0, done.stderr
+
+
+def test_forks_amid_embedding_never_hang(minilm: Path) -> None:
+    code = f"""
+import os, threading, time
+from nearhit import Cache
+from nearhit.embed import NativeEmbedder
+cache = Cache(NativeEmbedder({str(minilm)!r}), embedding_memo=16)
+cache.store("How do I reset the password of my account?", "Click.")
+stop = threading.Event()
+def work():
+    turn = 0
+    while not stop.is_set():
+        turn += 1
+        cache.lookup(f"How do I reset the password of my account {{turn % 40}}?")
+threads = [threading.Thread(target=work) for _ in range(4)]
+[thread.start() for thread in threads]
+for number in range(12):
+    time.sleep(0.01)
+    child = os.fork()
+    if child == 0:
+        # A text that a thread of the parent was embedding, or that its threads waited for.
+        found = [cache.lookup(f"How do I reset the password of my account {{turn}}?") for turn in range(40)]
+        cache._core.validate()
+        os._exit(0 if len(found) == 40 else 1)
+    deadline = time.monotonic() + 60
     while True:
         pid, status = os.waitpid(child, os.WNOHANG)
         if pid:

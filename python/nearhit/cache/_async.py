@@ -40,11 +40,15 @@ class AsyncCache(MemoizeMixin, CacheBase):
         self, prompt: Prompt, *, scope: Any = None, threshold: float | None = None, vector: Any = None
     ) -> Hit | None:
         """See `Cache.lookup`."""
-        found = self._find(prompt, scope)
-        if isinstance(found, Hit):
-            if threshold is not None:
+        if vector is None and self._ask is not None:
+            found = self._ask(prompt, scope, threshold, True)  # only what need not be embedded: it takes microseconds
+            if found is None or isinstance(found, Hit):
+                return found
+        else:
+            found = self._find(prompt, scope)
+            if isinstance(found, Hit):
                 self._core.threshold(threshold)
-            return found
+                return found
         return (await self._await_plan(self._near(found, threshold, vector, {}))).hit
 
     async def lookup_traced(

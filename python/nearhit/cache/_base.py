@@ -21,8 +21,8 @@ from nearhit._types import Embedder
 from nearhit.cache._embedding import Unembedded
 from nearhit.cache._judge import Judging
 from nearhit.cache._lifecycle import keep_until_exit
-from nearhit.cache._memo import EmbeddingMemo
 from nearhit.cache._records import Candidate, Explanation, Judgement, Lookup, Stats
+from nearhit.cache._vectors import Seek, Vectors, native_encoder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 Sampling: TypeAlias = Literal["share", "exact", "fresh"]
 Policy: TypeAlias = Literal["static", "guarded", "verified"]
 T = TypeVar("T")
-Plan: TypeAlias = "Generator[list[str] | Awaited[Any], Any, T]"
+Plan: TypeAlias = "Generator[list[str] | Seek | Awaited[Any], Any, T]"
 
 _BATCH: Final = 64  # texts embedded at once by an import
 
@@ -86,8 +86,8 @@ class CacheBase:
         self._unembedded = Unembedded()
         self._made = monotonic()
         self._waits_for_disk = path is not None and durability == "sync" and not read_only
-        most_bytes = parse_bytes("max_bytes", max_bytes)
-        self._memo = EmbeddingMemo(embedder, parse_count("embedding_memo", embedding_memo), most_bytes)
+        encoder = native_encoder(embedder)
+        remembered = parse_count("embedding_memo", embedding_memo, least=0) or 0
         self._core = CacheCore(
             threshold=threshold,
             policy=policy,
@@ -97,10 +97,12 @@ class CacheBase:
             exploration=_share("exploration", exploration),
             sampling=str(sampling),
             max_entries=parse_count("max_entries", max_entries),
-            max_bytes=None if most_bytes is None else most_bytes - self._memo.reserved,
+            max_bytes=parse_bytes("max_bytes", max_bytes),
             scope_bytes=parse_bytes("scope_bytes", scope_bytes),
             ttl=parse_seconds("ttl", ttl),
             embedder=None if embedder is None else (embedder.id, embedder.dim),
+            encoder=encoder,
+            memo=remembered,
             path=None if path is None else Path(path).expanduser(),
             durability=durability,
             read_only=read_only,
@@ -112,7 +114,11 @@ class CacheBase:
         self._judging = _judging(policy, self._core, embedder, judge, judge_budget)
         slow = self._judging is not None and self._judging.waits
         self._blocks = self._waits_for_disk or backend is not None or slow
+        self._native = encoder is not None
+        self._vectors = Vectors(self._core, embedder, native=self._native, remembers=remembered > 0)
         self._find = self._core.find  # one attribute look-up less on the way of every hit
+        # A whole lookup in one call; where a backend comes after the core, the way there is a plan.
+        self._ask = self._core.lookup if backend is None else None
 
     @classmethod
     def from_config(cls, path: str | PathLike[str] | None = None, **options: Any) -> Self:
@@ -164,9 +170,13 @@ class CacheBase:
     def _near(self, request: Request, threshold: float | None, vector: Any, seconds: dict[str, float]) -> Plan[Lookup]:
         """The part of a lookup after the exact map had nothing."""
         self._core.threshold(threshold)
-        truncated, unembedded = False, None
+        near, truncated, unembedded = None, False, None
         if not self._core.compares(request):
             vector = None
+        elif vector is None and self._native:
+            near = yield Seek(self._core, request, threshold)
+            vector, truncated = near.vector, near.truncated
+            seconds["tokenise"], seconds["embed"] = near.tokenise_seconds, near.embed_seconds
         elif vector is None and request.text is not None and self._embedder is not None:
             try:
                 ((vector, truncated, seconds["tokenise"], seconds["embed"]),) = yield [request.text]
@@ -175,7 +185,7 @@ class CacheBase:
                 unembedded = error
         hit, near_miss = None, None
         if vector is not None and not truncated:
-            near = self._core.near(request, vector, threshold)
+            near = near or self._core.near(request, vector, threshold)
             seconds["search"], seconds["guard"] = near.search_seconds, near.judge_seconds
             hit = near.hit
             near_miss = None if near.near_miss is None else Candidate.of(near.near_miss)
@@ -358,8 +368,6 @@ class CacheBase:
         figures = {
             "uptime": monotonic() - self._made,
             "storage_failure": self._core.storage_failure,
-            "memo_hits": self._memo.hits,
-            "bytes_memo": self._memo.nbytes,
             "embedder_busy": self._unembedded.busy,
             "embedder_late": self._unembedded.late,
             "unjudged": 0 if self._judging is None else self._judging.unjudged,

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
 import functools
 import inspect
 import math
 from contextlib import aclosing, contextmanager
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast, overload
 
-from nearhit._bound import Bound, call_within, current_bound
 from nearhit._config import parse_seconds
 from nearhit._core import Hit
 from nearhit._errors import EmbeddingError, OptionError, RequestError
 from nearhit.cache._base import CacheBase, store_options
-from nearhit.cache._embedding import embed
 from nearhit.cache._flight import Flights
 from nearhit.cache._stream import AsyncStreams, Streams
 
@@ -22,9 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterable, Iterator
 
     from nearhit._core import Request
-    from nearhit._types import Embedder
     from nearhit.cache._base import Plan
-    from nearhit.cache._embedding import Embedded
     from nearhit.cache._records import Lookup
 
 F = TypeVar("F", bound="Callable[..., Any]")
@@ -141,15 +136,12 @@ class MemoizeMixin(CacheBase):
         try:
             step = next(plan)
             while True:
-                if isinstance(step, list):
-                    try:
-                        made = self._memo.find(step) or self._memo.keep(step, embed(self._by(), step))
-                    except EmbeddingError as error:
-                        step = plan.throw(error)
-                    else:
-                        step = plan.send(made)
+                try:
+                    made = self._vectors.now(step) if isinstance(step, list) else step.wait()
+                except EmbeddingError as error:
+                    step = plan.throw(error)
                 else:
-                    step = plan.send(step.wait())
+                    step = plan.send(made)
         except StopIteration as done:
             value: T = done.value
             return value
@@ -159,31 +151,15 @@ class MemoizeMixin(CacheBase):
         try:
             step = next(plan)
             while True:
-                if isinstance(step, list):
-                    try:
-                        made = self._memo.find(step) or self._memo.keep(step, await self._embed_off_loop(step))
-                    except EmbeddingError as error:
-                        step = plan.throw(error)
-                    else:
-                        step = plan.send(made)
+                try:
+                    made = await (self._vectors.soon(step) if isinstance(step, list) else step.wait_async())
+                except EmbeddingError as error:
+                    step = plan.throw(error)
                 else:
-                    step = plan.send(await step.wait_async())
+                    step = plan.send(made)
         except StopIteration as done:
             value: T = done.value
             return value
-
-    async def _embed_off_loop(self, texts: list[str]) -> list[Embedded]:
-        """Embeds in a worker thread; when the caller is cancelled, its texts leave the embedder's queue."""
-        bound = Bound(outer=current_bound())
-        try:
-            return await asyncio.to_thread(call_within, bound, embed, self._by(), texts)
-        except asyncio.CancelledError:
-            bound.call_off()
-            raise
-
-    def _by(self) -> Embedder:
-        assert self._embedder is not None  # noqa: S101 - a plan asks for vectors only if there is an embedder
-        return self._embedder
 
 
 class _Call:

@@ -183,7 +183,7 @@ class Stats:
         judged_wrong: Hits that `feedback` called wrong.
         explored: Near lookups whose best candidate was tried on the model under the verified policy, not served.
         labels: Judged answers that the verified policy has learned from.
-        memo_hits: Texts that were not embedded because their vectors were remembered.
+        memo_hits: Texts that were not embedded because their vectors were remembered, or being made by another caller.
         bytes_memo: Bytes of the vectors remembered, beside `bytes`.
         embedder_busy: Texts that were not embedded because the embedder's queue was full: lookups that became misses,
             and answers kept for equal requests only.

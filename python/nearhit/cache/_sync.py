@@ -40,8 +40,9 @@ class Cache(MemoizeMixin, CacheBase):
             the temperature is part of what must match), "exact" (an equal request only) or "fresh" (nothing, and its
             answer is not kept).
         judge_budget: Most answers judged a minute; None for no bound.
-        embedding_memo: Texts whose vectors are remembered, so that a repeat and the store after a miss embed nothing;
-            None for none. They take a sixteenth of `max_bytes` at most, and count as part of it.
+        embedding_memo: Texts whose vectors are remembered, so that a repeat and the store after a miss embed nothing,
+            and concurrent lookups of one text embed it once; 0 or None for none. They take a sixteenth of `max_bytes`
+            at most, and count as part of it.
         max_entries: Most entries held; None for no bound.
         max_bytes: Most bytes held, everything counted: a number or a size like "512MiB"; None for no bound.
         scope_bytes: Most bytes of one caller's scope, so that no tenant can flush the others.
@@ -83,11 +84,15 @@ class Cache(MemoizeMixin, CacheBase):
             InputError: An empty prompt, a request that cannot be read, a bad threshold or vector.
             EmbeddingError: The embedder failed.
         """
-        found = self._find(prompt, scope)
-        if isinstance(found, Hit):
-            if threshold is not None:
+        if vector is None and self._ask is not None:
+            found = self._ask(prompt, scope, threshold)
+            if found is None or isinstance(found, Hit):
+                return found
+        else:
+            found = self._find(prompt, scope)
+            if isinstance(found, Hit):
                 self._core.threshold(threshold)
-            return found
+                return found
         return self._run_plan(self._near(found, threshold, vector, {})).hit
 
     def lookup_traced(

@@ -54,6 +54,7 @@ class NativeEmbedder:
         device: Always "cpu".
         engine: Always "native".
         isa: The instruction set in use: "avx512", "avx2" or "scalar".
+        encoder: The engine itself, which a cache calls within one call of the core.
 
     Raises:
         ModelNotFoundError: No such model is here; the message says how to fetch it.
@@ -81,10 +82,10 @@ class NativeEmbedder:
         if manifest.kind != "encoder" or manifest.pooling is None:
             raise ModelFormatError(f"{manifest.name} is a {manifest.kind}, not an embedding model; use it as a tier")
         packed = _Packed(source.path, folder, manifest)
-        self._encoder = packed.open()
+        self.encoder = packed.open()
         self.dim = manifest.dim
         self.max_tokens = manifest.max_length
-        self.isa = self._encoder.isa
+        self.isa = self.encoder.isa
         self.id = f"{manifest.name}@{manifest.content[:12]}/native-int8-v{PACKED_VERSION}/{manifest.pooling}"
 
     def __repr__(self) -> str:
@@ -114,7 +115,7 @@ class NativeEmbedder:
             raise RequestError(f"expected a list of texts, got one {type(texts).__name__}; put it into a list")
         texts = list(texts)
         try:
-            data, truncated, tokens, tokenising, forward = self._encoder.encode(texts, self._threads)
+            data, truncated, tokens, tokenising, forward = self.encoder.encode(texts, self._threads)
         except (TypeError, RequestError) as error:
             raise RequestError(_unusable(texts) or str(error)) from error
         return Embeddings(

@@ -1,14 +1,16 @@
 //! The cache for Python: requests in, hits out.
 
 use crate::convert;
+use crate::encode::NativeEncoder;
 use crate::error::CoreError;
 use crate::fork::detached;
 use crate::vectors;
 use nearhit_core::Error;
 use nearhit_core::cache::{
-    Bound as ErrorBound, Cache, Caller, Candidate, Clock, Entry, Exploration, Form, Hit, Judgement, Kind, Meta, NEVER,
-    NearQuery, NewEntry, Opened, Options, Payload, Policy, Space, Stats, to_json,
+    Answer, Bound as ErrorBound, Cache, Caller, Candidate, Clock, Effort, Entry, Exploration, Form, Hit, Judgement,
+    Kind, Meta, NEVER, Near, NearQuery, NewEntry, Opened, Options, Payload, Policy, Sought, Space, Stats, to_json,
 };
+use nearhit_core::encode::{Embed, Embedded};
 use nearhit_core::persist::Durability;
 use nearhit_core::text::canonical::{Fingerprint, Request, ScopeId};
 use nearhit_core::text::json::Value;
@@ -19,6 +21,9 @@ use std::borrow::Cow;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
+
+/// A text's vector, whether the text was cut, and the seconds of tokenising and of the forward pass.
+type Vector<'py> = (Bound<'py, PyAny>, bool, f64, f64);
 
 /// A request in canonical form, ready to be looked up, embedded and stored; see `_core.pyi`.
 #[pyclass(frozen, module = "nearhit._core", name = "Request")]
@@ -116,6 +121,11 @@ impl PyRequest {
 
     fn caller(&self) -> Caller<'_> {
         Caller { id: self.caller, label: self.label.as_deref() }
+    }
+
+    fn borrowed(&self) -> Request<'_> {
+        let text = self.text.as_deref().map(Cow::Borrowed);
+        Request { fingerprint: self.fingerprint, scope: self.scope, text, temperature: self.temperature }
     }
 }
 
@@ -217,13 +227,50 @@ impl PyHit {
 }
 
 /// What a near lookup found and where its time went; see `_core.pyi`.
-#[pyclass(frozen, module = "nearhit._core", name = "Near", get_all)]
-#[derive(Default)]
+#[pyclass(frozen, module = "nearhit._core", name = "Near")]
 pub(crate) struct PyNear {
+    #[pyo3(get)]
     hit: Option<Py<PyHit>>,
+    #[pyo3(get)]
     near_miss: Option<Py<PyDict>>,
+    #[pyo3(get)]
     search_seconds: f64,
+    #[pyo3(get)]
     judge_seconds: f64,
+    embedded: Option<Arc<Embedded>>,
+    #[pyo3(get)]
+    tokenise_seconds: f64,
+    #[pyo3(get)]
+    embed_seconds: f64,
+}
+
+#[pymethods]
+impl PyNear {
+    /// The text's vector, where the lookup has looked for it.
+    #[getter]
+    fn vector<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        self.embedded.as_ref().map(|embedded| vectors::frozen(py, &embedded.vector)).transpose()
+    }
+
+    #[getter]
+    fn truncated(&self) -> bool {
+        self.embedded.as_ref().is_some_and(|embedded| embedded.truncated)
+    }
+}
+
+impl PyNear {
+    fn of(py: Python<'_>, sought: Sought) -> PyResult<Self> {
+        let Sought { near, embedded, spent } = sought;
+        Ok(Self {
+            hit: near.hit.map(|hit| Py::new(py, PyHit::from(hit))).transpose()?,
+            near_miss: near.near_miss.map(|candidate| describe(py, &candidate)).transpose()?.map(Bound::unbind),
+            search_seconds: near.search.as_secs_f64(),
+            judge_seconds: near.judge.as_secs_f64(),
+            embedded,
+            tokenise_seconds: spent.tokenise.as_secs_f64(),
+            embed_seconds: spent.forward.as_secs_f64(),
+        })
+    }
 }
 
 /// The cache engine; see `_core.pyi`.
@@ -237,7 +284,7 @@ pub(crate) struct PyCache {
 #[pymethods]
 impl PyCache {
     #[new]
-    #[pyo3(signature = (*, threshold, policy, verifier, confidence, delta, exploration, sampling, max_entries, max_bytes, scope_bytes, ttl, embedder, path, durability, read_only))]
+    #[pyo3(signature = (*, threshold, policy, verifier, confidence, delta, exploration, sampling, max_entries, max_bytes, scope_bytes, ttl, embedder, encoder, memo, path, durability, read_only))]
     #[expect(clippy::too_many_arguments, reason = "keyword arguments of the Python class")]
     fn new(
         py: Python<'_>,
@@ -253,6 +300,8 @@ impl PyCache {
         scope_bytes: Option<usize>,
         ttl: Option<f64>,
         embedder: Option<(String, usize)>,
+        encoder: Option<&Bound<'_, NativeEncoder>>,
+        memo: usize,
         path: Option<PathBuf>,
         durability: &str,
         read_only: bool,
@@ -261,6 +310,8 @@ impl PyCache {
         let options = Options {
             threshold: threshold.map_or(Ok(policy.threshold()), as_threshold)?,
             space: embedder.map(|(id, dim)| Space::of(&id, dim)),
+            encoder: encoder.map(|encoder| encoder.get().shared() as Arc<dyn Embed>),
+            memo,
             policy,
             verifier: verifier.map(|path| Model::load(&path)).transpose().map_err(CoreError)?.map(Arc::new),
             confidence,
@@ -332,13 +383,74 @@ impl PyCache {
         prompt: &Bound<'py, PyAny>,
         scope: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        with_request(prompt, scope, |request, caller| {
-            let shared = self.core.options().shares(request.temperature);
-            match shared.then(|| self.core.lookup_exact(request.fingerprint)).flatten() {
-                Some(entry) => Ok(Bound::new(py, PyHit::exact(entry))?.into_any()),
-                None => Ok(Bound::new(py, own(request, caller)?)?.into_any()),
-            }
+        with_request(prompt, scope, |request, caller| match self.core.find(&request) {
+            Some(hit) => Ok(Bound::new(py, PyHit::from(hit))?.into_any()),
+            None => Ok(Bound::new(py, own(request, caller)?)?.into_any()),
         })
+    }
+
+    /// A whole lookup: the hit, or None, or the request if Python's embedder is needed to tell.
+    #[pyo3(signature = (prompt, scope, threshold, recall = false, /))]
+    fn lookup<'py>(
+        &self,
+        py: Python<'py>,
+        prompt: &Bound<'py, PyAny>,
+        scope: Option<&Bound<'py, PyAny>>,
+        threshold: Option<f64>,
+        recall: bool,
+    ) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let threshold = optional_threshold(threshold)?;
+        with_request(prompt, scope, |request, caller| {
+            if let Some(hit) = self.core.find(&request) {
+                return Ok(Some(Bound::new(py, PyHit::from(hit))?.into_any()));
+            }
+            let effort = effort(recall);
+            let answer = detached(py, || self.core.lookup(&request, caller.0, threshold, effort)).map_err(CoreError)?;
+            Ok(match answer {
+                Answer::Hit(hit) => Some(Bound::new(py, PyHit::from(hit))?.into_any()),
+                Answer::Miss => None,
+                Answer::Unembedded => Some(Bound::new(py, own(request, caller)?)?.into_any()),
+            })
+        })
+    }
+
+    /// The part of a lookup after `find` had nothing, uncounted; None if Python's embedder is needed to tell.
+    #[pyo3(signature = (request, threshold, recall = false, /))]
+    fn seek(
+        &self,
+        py: Python<'_>,
+        request: &Bound<'_, PyRequest>,
+        threshold: Option<f64>,
+        recall: bool,
+    ) -> PyResult<Option<PyNear>> {
+        let (request, threshold, effort) = (request.get(), optional_threshold(threshold)?, effort(recall));
+        let asked = request.borrowed();
+        let sought = detached(py, || self.core.seek(&asked, request.caller, threshold, effort)).map_err(CoreError)?;
+        sought.map(|sought| PyNear::of(py, sought)).transpose()
+    }
+
+    /// What is known or made of a text; None if Python's embedder is needed.
+    #[pyo3(signature = (text, recall = false, /))]
+    fn vector_of<'py>(
+        &self,
+        py: Python<'py>,
+        text: &Bound<'py, PyString>,
+        recall: bool,
+    ) -> PyResult<Option<Vector<'py>>> {
+        let (text, effort) = (convert::text(text)?, effort(recall));
+        let found = match effort {
+            Effort::Recall => self.core.vector_of(text, effort),
+            Effort::Embed => detached(py, || self.core.vector_of(text, effort)),
+        };
+        let Some((embedded, spent)) = found.map_err(CoreError)? else { return Ok(None) };
+        let (tokenise, forward) = (spent.tokenise.as_secs_f64(), spent.forward.as_secs_f64());
+        Ok(Some((vectors::frozen(py, &embedded.vector)?, embedded.truncated, tokenise, forward)))
+    }
+
+    /// Remembers what Python's embedder made of a text.
+    fn remember(&self, text: &Bound<'_, PyString>, vector: &Bound<'_, PyAny>, truncated: bool) -> PyResult<()> {
+        let vector = vectors::one(vector)?.into_boxed_slice();
+        Ok(self.core.keep_vector(convert::text(text)?, Embedded { vector, truncated }).map_err(CoreError)?)
     }
 
     /// Whether a request may be compared by meaning: it has a text, and does not ask for more chance than is shared.
@@ -361,16 +473,13 @@ impl PyCache {
         threshold: Option<f64>,
     ) -> PyResult<PyNear> {
         let request = request.get();
-        let Some(text) = request.text.as_deref() else { return Ok(PyNear::default()) };
-        let vector = vectors::one(vector)?;
-        let query = request.asks(text, &vector, threshold)?;
-        let found = detached(py, || self.core.lookup_near(&query)).map_err(CoreError)?;
-        Ok(PyNear {
-            hit: found.hit.map(|hit| Py::new(py, PyHit::from(hit))).transpose()?,
-            near_miss: found.near_miss.map(|candidate| describe(py, &candidate)).transpose()?.map(Bound::unbind),
-            search_seconds: found.search.as_secs_f64(),
-            judge_seconds: found.judge.as_secs_f64(),
-        })
+        let mut near = Near::default();
+        if let Some(text) = request.text.as_deref() {
+            let vector = vectors::one(vector)?;
+            let query = request.asks(text, &vector, threshold)?;
+            near = detached(py, || self.core.lookup_near(&query)).map_err(CoreError)?;
+        }
+        PyNear::of(py, Sought { near, ..Sought::default() })
     }
 
     /// The `k` nearest entries of the request's scope, whatever their similarity.
@@ -743,6 +852,8 @@ fn describe_stats<'py>(py: Python<'py>, stats: &Stats) -> PyResult<Bound<'py, Py
         ("judged_wrong", stats.judged_wrong),
         ("explored", stats.explored),
         ("labels", stats.labels),
+        ("memo_hits", stats.memo_hits),
+        ("bytes_memo", stats.memo_bytes as u64),
         ("entries", stats.entries as u64),
         ("bytes", stats.bytes.total() as u64),
         ("bytes_entries", stats.bytes.entries as u64),
@@ -772,6 +883,10 @@ fn describe_stats<'py>(py: Python<'py>, stats: &Stats) -> PyResult<Bound<'py, Py
         fields.set_item(format!("{name}_latency"), (latency.count, latency.p50, latency.p95, latency.p99))?;
     }
     Ok(fields)
+}
+
+fn effort(recall: bool) -> Effort {
+    if recall { Effort::Recall } else { Effort::Embed }
 }
 
 fn fingerprint(id: &str) -> PyResult<Fingerprint> {

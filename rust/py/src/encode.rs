@@ -3,6 +3,7 @@
 #![expect(clippy::needless_pass_by_value, reason = "pyo3 extracts arguments into values")]
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use nearhit_core::encode::{Config, Encoder, Pooling, Tensors, TokeniserConfig};
 use pyo3::buffer::PyBuffer;
@@ -16,7 +17,14 @@ use crate::error::CoreError;
 /// A BERT encoder on the CPU; see `_core.pyi`.
 #[pyclass(frozen, module = "nearhit._core", name = "NativeEncoder")]
 pub(crate) struct NativeEncoder {
-    encoder: Encoder,
+    encoder: Arc<Encoder>,
+}
+
+impl NativeEncoder {
+    /// The encoder itself, for a cache that embeds on its own.
+    pub(crate) fn shared(&self) -> Arc<Encoder> {
+        Arc::clone(&self.encoder)
+    }
 }
 
 /// Vectors as bytes, whether each text was cut, its tokens, and the seconds of tokenising and of the forward pass.
@@ -37,12 +45,12 @@ impl NativeEncoder {
             owned.insert(name.extract()?, PyBuffer::<f32>::get(&tensor)?.to_vec(py)?);
         }
         let encoder = py.detach(|| Encoder::new(config.0, tokeniser.0, &owned)).map_err(CoreError)?;
-        Ok(Self { encoder })
+        Ok(Self { encoder: Arc::new(encoder) })
     }
 
     #[staticmethod]
     fn load(py: Python<'_>, path: PathBuf) -> PyResult<Self> {
-        Ok(Self { encoder: py.detach(|| Encoder::load(&path)).map_err(CoreError)? })
+        Ok(Self { encoder: Arc::new(py.detach(|| Encoder::load(&path)).map_err(CoreError)?) })
     }
 
     fn save(&self, py: Python<'_>, path: PathBuf) -> PyResult<()> {

@@ -2,7 +2,9 @@
 
 use nearhit_core::Error;
 use pyo3::buffer::PyBuffer;
+use pyo3::intern;
 use pyo3::prelude::*;
+use pyo3::types::PyBytes;
 
 use crate::error::{CoreError, named};
 
@@ -60,6 +62,17 @@ pub(crate) fn one(object: &Bound<'_, PyAny>) -> PyResult<Vec<f32>> {
         1 => Ok(array.values),
         _ => Err(shape_error(object.py(), &array.shape, "one vector of shape (dim,)")),
     }
+}
+
+/// A numpy array of float32 that nobody can write to.
+pub(crate) fn frozen<'py>(py: Python<'py>, values: &[f32]) -> PyResult<Bound<'py, PyAny>> {
+    let bytes = PyBytes::new_with(py, size_of_val(values), |bytes| {
+        for (slot, value) in bytes.as_chunks_mut::<4>().0.iter_mut().zip(values) {
+            *slot = value.to_ne_bytes();
+        }
+        Ok(())
+    })?;
+    py.import(intern!(py, "numpy"))?.call_method1(intern!(py, "frombuffer"), (bytes, intern!(py, "float32")))
 }
 
 /// The rows of a matrix of `dim` columns, end to end.

@@ -1,13 +1,14 @@
 """Nothing is embedded twice: vectors of the last texts are remembered."""
 
 import asyncio
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 from tests.support.hashing_embedder import HashingEmbedder
 
-from nearhit import AsyncCache, Cache, OptionError
+from nearhit import AsyncCache, Cache, EmbeddingError, OptionError
 
 PROMPT = "How do I reset the password of my account?"
 
@@ -74,12 +75,12 @@ def test_nobody_can_change_what_is_remembered() -> None:
     first = cache.lookup_traced(PROMPT).vector
     assert first is not None
     kept = first.copy()
-    first[:] = 0
     second = cache.lookup_traced(PROMPT).vector
     assert second is not None
     np.testing.assert_array_equal(second, kept)
-    with pytest.raises(ValueError, match="read-only"):
-        second[:] = 0
+    for vector in (first, second):
+        with pytest.raises(ValueError, match="read-only"):
+            vector[:] = 0
 
 
 def test_a_failed_embedding_is_not_remembered() -> None:
@@ -117,7 +118,67 @@ def test_many_threads() -> None:
     np.testing.assert_allclose(np.stack(vectors), expected)
 
 
-@pytest.mark.parametrize("value", [0, -1, 1.5, "many"])
+class Slow(HashingEmbedder):
+    """Fails as often as it is told to, and takes its time, so that others come meanwhile."""
+
+    def __init__(self, failures: int = 0) -> None:
+        super().__init__()
+        self.failures = failures
+
+    def encode(self, texts):
+        time.sleep(0.05)
+        made = super().encode(texts)
+        if len(self.calls) <= self.failures:
+            raise RuntimeError("as the test wants it")
+        return made
+
+
+@pytest.mark.parametrize("failures", [0, 2])
+def test_concurrent_lookups_of_one_text_embed_it_once(failures: int) -> None:
+    embedder = Slow(failures)
+    cache = Cache(embedder)
+
+    def look(_: int) -> bool:
+        try:
+            assert cache.lookup(PROMPT) is None
+        except EmbeddingError:
+            return False
+        return True
+
+    with ThreadPoolExecutor(8) as pool:
+        answered = list(pool.map(look, range(8)))
+    assert answered.count(False) == failures  # each its own
+    assert embedder.calls == [[PROMPT]] * (failures + 1)
+    assert cache.stats().memo_hits == 7 - failures
+
+
+def test_tasks_and_threads_wait_for_each_other() -> None:
+    embedder = Slow()
+    cache = Cache(embedder)
+    face = AsyncCache.sharing(cache)
+
+    async def main() -> None:
+        tasks = [face.lookup_traced(PROMPT) for _ in range(4)]
+        threads = [asyncio.to_thread(cache.lookup_traced, PROMPT) for _ in range(4)]
+        found = await asyncio.gather(*tasks, *threads)
+        assert all(np.array_equal(one.vector, found[0].vector) for one in found)
+        assert sum(one.seconds["embed"] > 0 for one in found) == len(found)
+
+    asyncio.run(main())
+    assert embedder.calls == [[PROMPT]]
+
+
+@pytest.mark.parametrize("off", [0, None])
+def test_a_memo_that_is_off_remembers_nothing(off: int | None) -> None:
+    embedder = HashingEmbedder()
+    cache = Cache(embedder, embedding_memo=off)
+    for _ in range(3):
+        cache.lookup(PROMPT)
+    assert embedder.calls == [[PROMPT]] * 3
+    assert (cache.stats().memo_hits, cache.stats().bytes_memo) == (0, 0)
+
+
+@pytest.mark.parametrize("value", [-1, 1.5, True, "many"])
 def test_sizes_that_mean_nothing_are_named(value: object) -> None:
     with pytest.raises(OptionError, match="embedding_memo"):
         Cache(embedding_memo=value)  # type: ignore[arg-type]

@@ -143,7 +143,7 @@ def test_what_is_no_text_is_refused(native: NativeEmbedder, texts: Any, message:
 
 def same_tokens(native: NativeEmbedder, library: Tokenizer, texts: list[str]) -> None:
     for text, encoding in zip(texts, library.encode_batch_fast(texts), strict=True):
-        ids, truncated = native._encoder.tokenise(text)
+        ids, truncated = native.encoder.tokenise(text)
         assert ids == encoding.ids, text
         assert truncated == bool(encoding.overflowing), text
 

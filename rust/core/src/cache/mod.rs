@@ -1,7 +1,8 @@
 //! The cache: entries under an exact map and, per scope, a vector index.
 //!
 //! Readers take no lock: an exact hit is one probe of a concurrent map and one look at the generation; a near
-//! lookup searches the scope's own index and confirms what it finds in the same map. Writers take one lock,
+//! lookup searches the scope's own index and confirms what it finds in the same map; only who wants a text's vector
+//! looks into the `memo` of the last ones, under a lock of its own. Writers take one lock,
 //! behind which the `ledger` keeps the eviction queues, the expiry order, the tags and the sums. Nothing
 //! runs in the background: eviction and expiry happen in bounded steps within the stores that need the room.
 //!
@@ -22,6 +23,7 @@ mod clock;
 mod counters;
 mod durable;
 mod entry;
+mod flight;
 mod ghost;
 mod json;
 mod judged;
@@ -34,10 +36,13 @@ mod map;
 #[cfg(all(test, feature = "model"))]
 #[path = "map_model.rs"]
 mod map;
+mod memo;
 mod options;
 mod partition;
 mod payload;
+mod recent;
 mod record;
+mod seek;
 mod slab;
 mod space;
 mod stats;
@@ -61,6 +66,7 @@ pub use learning::Bound;
 pub use lookup::{Candidate, Exploration, Hit, Kind, Near, NearQuery};
 pub use options::{Options, Sampling};
 pub use payload::{Form, Payload};
+pub use seek::{Answer, Effort, Sought};
 pub use space::Space;
 pub use stats::{Bytes, Stats, TenantStats};
 pub use store::{Caller, NewEntry};
@@ -75,6 +81,7 @@ use latency::Histogram;
 use learning::Learning;
 use ledger::Ledger;
 use map::{Map, Maps};
+use memo::Memo;
 use partition::{Partition, PartitionKey};
 use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, OnceLock, PoisonError};
@@ -112,6 +119,8 @@ pub struct Cache {
     index_bytes: AtomicUsize,
     /// The embedder whose vectors are held; settled by the options or by the first vector stored.
     space: OnceLock<Space>,
+    /// Vectors of the last texts.
+    memo: Memo,
     counters: Counters,
     latency: Latency,
     journal: Option<Journal>,
@@ -122,8 +131,10 @@ pub struct Cache {
 
 impl Cache {
     /// An empty cache.
-    pub fn new(options: Options) -> Result<Self> {
+    pub fn new(mut options: Options) -> Result<Self> {
         options.check()?;
+        let memo = Memo::new(options.space, options.memo, options.max_bytes);
+        options.max_bytes = options.max_bytes.map(|most| most - memo.reserved());
         let space = options.space.map_or_else(OnceLock::new, OnceLock::from);
         let maps = Maps::new();
         let judge = options.judge()?;
@@ -139,6 +150,7 @@ impl Cache {
             sequence: AtomicU64::new(0),
             index_bytes: AtomicUsize::new(0),
             space,
+            memo,
             counters: Counters::default(),
             latency: Latency::default(),
             journal: None,
@@ -147,7 +159,7 @@ impl Cache {
         })
     }
 
-    /// The cache's bounds and defaults.
+    /// The cache's bounds and defaults; what the vectors remembered may take is no longer part of `max_bytes`.
     pub fn options(&self) -> &Options {
         &self.options
     }

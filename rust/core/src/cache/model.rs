@@ -2,10 +2,14 @@
 //! a lock, a map or the generation. `cargo test -p nearhit-core --features model --lib model::`; `NEARHIT_SCHEDULES` sets
 //! how many orders each test tries.
 
-use super::{Cache, Clock, Fingerprint, Kind, NearQuery, NewEntry, Options, Payload, Policy};
+use super::memo::Memo;
+use super::{Cache, Clock, Fingerprint, Kind, NearQuery, NewEntry, Options, Payload, Policy, Space};
+use crate::encode::{Embed, Embedded, Spent};
 use crate::text::canonical::{Request, ScopeId};
+use crate::{Error, Result};
 use shuttle::thread;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 /// Tries `test` in many orders, by chance and by priorities (PCT: Burckhardt et al., ASPLOS 2010).
@@ -215,5 +219,71 @@ fn bounds_hold_and_books_balance_whoever_stores_evicts_or_removes() {
             thread.join().unwrap();
         }
         cache.validate().unwrap();
+    });
+}
+
+/// Gives a text the vector of its length, and lets others run meanwhile; the first `failures` calls fail.
+#[derive(Debug, Default)]
+struct Maker {
+    calls: AtomicU64,
+    failures: u64,
+}
+
+impl Embed for Maker {
+    fn dim(&self) -> usize {
+        1
+    }
+
+    fn embed(&self, text: &str) -> Result<(Embedded, Spent)> {
+        let call = self.calls.fetch_add(1, Ordering::Relaxed);
+        thread::yield_now();
+        if call < self.failures {
+            return Err(Error::Embedding { reason: "as the test wants it".into() });
+        }
+        Ok((Embedded { vector: [text.len() as f32].into(), truncated: false }, Spent::default()))
+    }
+}
+
+/// Has three threads ask for a text each; returns how many got an error, after checking what the others got.
+fn ask(memo: &Arc<Memo>, maker: &Arc<Maker>, texts: [&'static str; 3]) -> usize {
+    let threads = texts.map(|text| {
+        let (memo, maker) = (Arc::clone(memo), Arc::clone(maker));
+        thread::spawn(move || memo.embed(text, &*maker).map(|(embedded, _)| (text, embedded)))
+    });
+    let outcomes = threads.map(|thread| thread.join().unwrap());
+    let made = outcomes.iter().flatten();
+    assert!(made.clone().all(|(text, embedded)| *embedded.vector == [text.len() as f32]));
+    texts.len() - made.count()
+}
+
+#[test]
+fn a_text_is_embedded_once_whoever_comes_when() {
+    in_many_orders(|| {
+        let memo = Arc::new(Memo::new(Some(Space::of("maker", 1)), 4, None));
+        let maker = Arc::new(Maker::default());
+        assert_eq!(ask(&memo, &maker, ["a", "a", "a"]), 0);
+        assert_eq!((maker.calls.load(Ordering::Relaxed), memo.hits()), (1, 2));
+    });
+}
+
+#[test]
+fn a_failure_leaves_nobody_waiting_and_reaches_nobody_else() {
+    for failures in 1..=3 {
+        in_many_orders(move || {
+            let memo = Arc::new(Memo::new(Some(Space::of("maker", 1)), 4, None));
+            let maker = Arc::new(Maker { failures, ..Maker::default() });
+            assert_eq!(ask(&memo, &maker, ["a", "a", "a"]) as u64, failures);
+            assert_eq!(maker.calls.load(Ordering::Relaxed), 3.min(failures + 1));
+        });
+    }
+}
+
+#[test]
+fn a_memo_of_one_text_gives_each_its_own_vector() {
+    in_many_orders(|| {
+        let memo = Arc::new(Memo::new(Some(Space::of("maker", 1)), 1, None));
+        let maker = Arc::new(Maker::default());
+        assert_eq!(ask(&memo, &maker, ["a", "bb", "a"]), 0);
+        assert_eq!(memo.nbytes(), memo.reserved());
     });
 }

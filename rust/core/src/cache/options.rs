@@ -3,6 +3,7 @@
 use super::clock::Clock;
 use super::learning::Bound;
 use super::space::Space;
+use crate::encode::Embed;
 use crate::verify::model::Model;
 use crate::verify::{Judge, Policy};
 use crate::{Error, Result};
@@ -51,6 +52,10 @@ pub struct Options {
     pub threshold: f32,
     /// The embedder whose vectors are held; `None` takes the dimension of the first vector.
     pub space: Option<Space>,
+    /// The embedder itself, where it runs in the core; `space` is then its.
+    pub encoder: Option<Arc<dyn Embed>>,
+    /// Most texts whose vectors are remembered; 0 for none. They take a sixteenth of `max_bytes` at most.
+    pub memo: usize,
     /// How candidates are judged.
     pub policy: Policy,
     /// The verifier that judges candidates; `None` for the one that comes with the library.
@@ -78,6 +83,8 @@ impl Default for Options {
         Self {
             threshold: Policy::default().threshold(),
             space: None,
+            encoder: None,
+            memo: 1024,
             policy: Policy::default(),
             verifier: None,
             confidence: None,
@@ -119,6 +126,13 @@ impl Options {
             if bound == Some(0) {
                 return Err(Error::InvalidOption { name, value: "0".into(), expected: "at least 1".into() });
             }
+        }
+        if let Some(encoder) = &self.encoder
+            && self.space.map(|space| space.dim()) != Some(encoder.dim())
+        {
+            let value = format!("{:?}", self.space);
+            let expected = format!("the space of the encoder, whose vectors have {} values", encoder.dim());
+            return Err(Error::InvalidOption { name: "space", value, expected });
         }
         if self.ttl == Some(Duration::ZERO) {
             return Err(Error::InvalidOption { name: "ttl", value: "0".into(), expected: "more than 0 s".into() });

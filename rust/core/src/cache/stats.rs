@@ -65,6 +65,10 @@ pub struct Stats {
     pub explored: u64,
     /// Judged answers that the verified policy has learned from.
     pub labels: u64,
+    /// Texts that were not embedded: their vectors were remembered, or being made by another caller.
+    pub memo_hits: u64,
+    /// Bytes of the vectors remembered, beside `bytes`.
+    pub memo_bytes: usize,
     /// Entries held.
     pub entries: usize,
     /// Bytes held, by part.
@@ -120,6 +124,8 @@ impl Cache {
             judged_wrong: get(Event::JudgedWrong),
             explored,
             labels,
+            memo_hits: self.memo.hits(),
+            memo_bytes: self.memo.nbytes(),
             entries: ledger.len(),
             bytes,
             exact_latency: self.latency.exact.quantiles(),

@@ -2,6 +2,6 @@
 //! of a scheduler, which switches threads at each use, in one order after the other.
 
 #[cfg(all(test, feature = "model"))]
-pub(super) use shuttle::sync::{Mutex, MutexGuard, atomic::AtomicU64};
+pub(super) use shuttle::sync::{Condvar, Mutex, MutexGuard, atomic::AtomicU64};
 #[cfg(not(all(test, feature = "model")))]
-pub(super) use std::sync::{Mutex, MutexGuard, atomic::AtomicU64};
+pub(super) use std::sync::{Condvar, Mutex, MutexGuard, atomic::AtomicU64};

@@ -25,7 +25,7 @@ pub struct Encoded {
     pub truncated: bool,
 }
 
-/// Time spent on a batch, summed over its threads.
+/// Time spent on a text, or on a batch, summed over its threads.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Spent {
     /// Turning text into ids.
@@ -107,20 +107,23 @@ impl Encoder {
         &self.tokeniser
     }
 
-    /// Embeds one text into `vector`, a unit vector of [`Config::hidden`] floats.
+    /// Embeds one text into `vector`, a unit vector of [`Config::hidden`] floats, and tells the time it took.
     ///
     /// Fails with [`Error::Dimension`] if `vector` is of another length.
-    pub fn encode(&self, text: &str, vector: &mut [f32]) -> Result<Encoded> {
+    pub fn encode(&self, text: &str, vector: &mut [f32]) -> Result<(Encoded, Spent)> {
         if vector.len() != self.config.hidden {
             return Err(Error::Dimension { expected: self.config.hidden, got: vector.len() });
         }
         self.with_arena(|arena| {
+            let start = Instant::now();
             let truncated = self.tokeniser.encode(text, self.config.max_length, &mut arena.ids);
+            let tokenised = Instant::now();
             arena.lengths.clear();
             arena.lengths.push(arena.ids.len());
             forward(self.isa, &self.config, &self.weights, arena, vector);
             normalise(vector, text)?;
-            Ok(Encoded { tokens: arena.ids.len(), truncated })
+            let spent = Spent { tokenise: tokenised - start, forward: tokenised.elapsed() };
+            Ok((Encoded { tokens: arena.ids.len(), truncated }, spent))
         })
     }
 

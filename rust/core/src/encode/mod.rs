@@ -4,15 +4,17 @@
 //! `encoder` owns both, and `file` keeps the packed weights between runs.
 
 mod config;
+mod embed;
 mod encoder;
 mod file;
 mod forward;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod tokenise;
 mod weights;
 
 pub use config::{Config, Pooling};
+pub use embed::{Embed, Embedded};
 pub use encoder::{Encoded, Encoder, Spent};
 pub use file::FORMAT_VERSION;
 pub use tokenise::{Tokeniser, TokeniserConfig};

@@ -4,12 +4,13 @@ use proptest::prelude::*;
 
 use super::config::{Config, Pooling};
 use super::file;
-use super::{Encoder, Tokeniser};
+use super::{Embed, Encoder, Tokeniser};
 use crate::Error;
 use crate::simd::Detected;
 use model::{cosine, random_tensors, reference, tiny_config, tiny_tokeniser};
 
-fn encoder(layers: usize, seed: u64) -> Encoder {
+/// A small model with random weights.
+pub(crate) fn encoder(layers: usize, seed: u64) -> Encoder {
     let config = Config { layers, ..tiny_config() };
     Encoder::new(config, tiny_tokeniser(), &random_tensors(&config, seed)).expect("a valid model")
 }
@@ -75,6 +76,16 @@ fn calls_at_the_same_time_give_the_same_vectors() {
             scope.spawn(|| (0..50).for_each(|_| assert_eq!(embed(&encoder, "ab ba b"), expected)));
         }
     });
+}
+
+#[test]
+fn whoever_knows_only_that_it_embeds_gets_the_same() {
+    let encoder = encoder(2, 8);
+    for (text, truncated) in [("ab ba!", false), (&*"a ".repeat(40), true)] {
+        let (embedded, spent) = Embed::embed(&encoder, text).expect("a vector");
+        assert_eq!((&*embedded.vector, embedded.truncated), (&*embed(&encoder, text), truncated));
+        assert!(spent.forward > spent.tokenise && !spent.tokenise.is_zero());
+    }
 }
 
 #[test]
