@@ -17,6 +17,7 @@ mod sync;
 mod tail;
 mod top;
 mod validate;
+mod values;
 mod writer;
 
 pub use rows::Storage;

@@ -1,5 +1,6 @@
 //! Vectors in the form they are kept in.
 
+use super::values::Values;
 use crate::codec::half;
 use crate::simd::{Kernels, prefetch};
 use crate::{Error, Result};
@@ -62,32 +63,32 @@ impl Storage {
 /// Vectors of one length, end to end.
 #[derive(Debug)]
 pub(crate) enum Rows {
-    F32(Vec<f32>),
-    F16(Vec<u16>),
+    F32(Values<f32>),
+    F16(Values<u16>),
     /// A vector is its bytes times its scale, which makes its norm 1.
-    Int8(Vec<i8>, Vec<f32>),
+    Int8(Values<i8>, Vec<f32>),
 }
 
 impl Rows {
     /// Room for `count` vectors.
     pub(crate) fn with_capacity(storage: Storage, dim: usize, count: usize) -> Self {
         match storage {
-            Storage::F32 => Self::F32(Vec::with_capacity(dim * count)),
-            Storage::F16 => Self::F16(Vec::with_capacity(dim * count)),
-            Storage::Int8 => Self::Int8(Vec::with_capacity(dim * count), Vec::with_capacity(count)),
+            Storage::F32 => Self::F32(Values::with_capacity(dim * count)),
+            Storage::F16 => Self::F16(Values::with_capacity(dim * count)),
+            Storage::Int8 => Self::Int8(Values::with_capacity(dim * count), Vec::with_capacity(count)),
         }
     }
 
     /// One unit vector.
     pub(crate) fn one(storage: Storage, unit: Vec<f32>) -> Self {
         match storage {
-            Storage::F32 => Self::F32(unit),
-            Storage::F16 => Self::F16(unit.into_iter().map(half::from_f32).collect()),
+            Storage::F32 => Self::F32(unit.into()),
+            Storage::F16 => Self::F16(unit.into_iter().map(half::from_f32).collect::<Vec<_>>().into()),
             Storage::Int8 => {
                 let largest = unit.iter().fold(0.0_f32, |largest, value| largest.max(value.abs()));
                 let codes: Vec<i8> = unit.iter().map(|value| (value * (127.0 / largest)).round() as i8).collect();
                 let square: f64 = codes.iter().map(|code| f64::from(*code).powi(2)).sum();
-                Self::Int8(codes, vec![square.sqrt().recip() as f32])
+                Self::Int8(codes.into(), vec![square.sqrt().recip() as f32])
             }
         }
     }
@@ -159,20 +160,20 @@ impl Rows {
     pub(crate) fn read(&mut self, dim: usize, bytes: &[u8]) -> Option<()> {
         let norm = match self {
             Self::F32(rows) => {
-                let start = rows.len();
-                rows.extend(bytes.as_chunks::<4>().0.iter().map(|value| f32::from_le_bytes(*value)));
-                rows[start..].iter().map(|value| f64::from(*value).powi(2)).sum::<f64>()
+                let row: Vec<f32> = bytes.as_chunks::<4>().0.iter().map(|value| f32::from_le_bytes(*value)).collect();
+                rows.extend_from_slice(&row);
+                row.iter().map(|value| f64::from(*value).powi(2)).sum::<f64>()
             }
             Self::F16(rows) => {
-                let start = rows.len();
-                rows.extend(bytes.as_chunks::<2>().0.iter().map(|value| u16::from_le_bytes(*value)));
-                rows[start..].iter().map(|value| f64::from(half::to_f32(*value)).powi(2)).sum()
+                let row: Vec<u16> = bytes.as_chunks::<2>().0.iter().map(|value| u16::from_le_bytes(*value)).collect();
+                rows.extend_from_slice(&row);
+                row.iter().map(|value| f64::from(half::to_f32(*value)).powi(2)).sum()
             }
             Self::Int8(rows, scales) => {
                 let (scale, codes) = bytes.split_first_chunk::<4>()?;
                 let scale = f32::from_le_bytes(*scale);
                 scales.push(scale);
-                rows.extend(codes.iter().map(|code| *code as i8));
+                rows.extend_from_slice(bytemuck::cast_slice(codes));
                 let square: f64 = codes.iter().map(|code| f64::from(*code as i8).powi(2)).sum();
                 square * f64::from(scale).powi(2)
             }
@@ -182,9 +183,9 @@ impl Rows {
 
     pub(crate) fn nbytes(&self) -> usize {
         match self {
-            Self::F32(rows) => 4 * rows.capacity(),
-            Self::F16(rows) => 2 * rows.capacity(),
-            Self::Int8(rows, scales) => rows.capacity() + 4 * scales.capacity(),
+            Self::F32(rows) => rows.nbytes(),
+            Self::F16(rows) => rows.nbytes(),
+            Self::Int8(rows, scales) => rows.nbytes() + 4 * scales.capacity(),
         }
     }
 }
