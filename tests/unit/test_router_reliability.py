@@ -208,6 +208,23 @@ async def test_a_slow_call_is_hedged_and_the_loser_cancelled_and_counted() -> No
     assert completion.trace.waited <= completion.trace.total
 
 
+async def test_a_hedge_waits_as_long_as_prompts_of_its_length_do() -> None:
+    slow, other = Paced("slow", 5.0), Paced("other")
+    cheap, dear = Price(prompt=1e-6, completion=1e-6), Price(prompt=1e-5, completion=1e-5)
+    tiers = [FunctionTier("slow", slow, price=cheap), FunctionTier("other", other, price=dear)]
+    router = AsyncRouter(tiers, hedge_share=0.5, strategy="cheapest")
+    core, long = router._core, "word " * 8_000
+    for _ in range(25):
+        for tokens, ttft in ((8.0, 0.01), (10_000.0, 30.0)):
+            assert core.start(0)
+            core.answered(0, tokens, ttft, 0.0, 1)
+    completion = await router.complete(EASY)
+    assert told(completion.trace) == [("slow", "chosen", "cancelled"), ("other", "hedge", "answered")]
+    assert completion.trace.total < 4.0, "p95 of all lengths together is 30 s"
+    assert core.ttft_quantile(0, 0.95, 20, tokens=core.read(long).tokens) > 25.0
+    assert core.ttft_quantile(0, 0.95, 20) > 25.0
+
+
 async def test_the_first_call_may_still_win_and_hedges_end_with_their_budget() -> None:
     first, other = Paced("first"), Paced("other", 1.0)
     router = AsyncRouter([FunctionTier("first", first), FunctionTier("other", other)], hedge_share=0.001)

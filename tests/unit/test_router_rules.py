@@ -156,6 +156,18 @@ def test_a_semantic_rule_is_told_by_the_nearest_utterance() -> None:
     assert router([strict_mean], embedder=embedder).decide(PARCELS[0]).rules == []
 
 
+def test_of_several_semantic_rules_the_nearest_holds() -> None:
+    refunds = ["Where is my refund?", "My refund has not arrived"]
+    rules = [
+        SemanticRule(PARCELS, only="large", threshold=0.1, name="parcels"),
+        SemanticRule(refunds, only="small", threshold=0.1, name="refunds"),
+        SemanticRule(PARCELS, exclude="small", threshold=0.1, strict=True, name="bound"),
+    ]
+    chosen = router(rules, embedder=HashingEmbedder())
+    assert [rule.name for rule in chosen.decide("Where is my refund").rules] == ["bound", "refunds"]
+    assert [rule.name for rule in chosen.decide("Where is my parcel").rules] == ["bound", "parcels"]
+
+
 def test_a_vector_of_the_lookup_is_used_again_and_none_is_made_without_semantic_rules() -> None:
     embedder = HashingEmbedder()
     rules = [SemanticRule(PARCELS, only="large", threshold=0.7)]

@@ -220,8 +220,50 @@ def _cases() -> dict[str, Callable[[], Any]]:
         "500 characters and embedding, 2 tiers": lambda: two.decide(text, vector=vector),
         "4 messages, 2 tiers": lambda: two.decide(turns),
         "100,000 characters, 2 tiers": lambda: two.decide(long),
+        **_ruled(text, vector),
         "for scale: json.dumps of the 4 messages": lambda: json.dumps(turns),
     }
+
+
+def _ruled(text: str, vector: Any) -> dict[str, Callable[[], Any]]:
+    """`Router.decide` with rules, beside one without."""
+    import numpy as np
+
+    from nearhit import FunctionTier, Router
+    from nearhit.router import KeywordRule, MetadataRule, RegexRule, SemanticRule
+
+    class Fixed:
+        """Vectors as wide as the default embedder's, at no cost."""
+
+        dim, id = 384, "fixed@1"
+
+        def embed(self, texts: list[str]) -> Any:
+            return np.random.default_rng(1).normal(size=(len(texts), 384)).astype(np.float32)
+
+    def ruled(*rules: Any) -> Router:
+        tiers = [FunctionTier(name, lambda _: "") for name in ("small", "large")]
+        return Router(tiers, rules=rules, embedder=Fixed())
+
+    few = [
+        KeywordRule(["refund", "chargeback"], only="large"),
+        RegexRule(r"\b\d{16}\b", only="small"),
+        MetadataRule(tags="batch", only="small"),
+    ]
+    many = [
+        *(KeywordRule([f"word{n}{m}" for m in range(10)], only="large") for n in range(20)),
+        *(RegexRule([rf"\bINV-{n}\d+\b", rf"(?i)order no {n}"], only="large") for n in range(20)),
+    ]
+    routers = {
+        "no rules": ruled(),
+        "3 rules": ruled(*few),
+        "40 rules of 240 words and patterns": ruled(*many),
+        "a rule of language": ruled(MetadataRule(languages="de", only="small")),
+    }
+    cases: dict[str, Callable[[], Any]] = {
+        f"Router, {name}": (lambda router=router: router.decide(text)) for name, router in routers.items()
+    }
+    near = ruled(*(SemanticRule([f"{n}{m}" for m in range(10)], only="large") for n in range(10)))
+    return {**cases, "Router, 10 semantic rules, embedding given": lambda: near.decide(text, vector=vector)}
 
 
 def _core(tiers: int) -> RouterCore:

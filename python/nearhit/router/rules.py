@@ -174,12 +174,16 @@ class MetadataRule(Rule):
 class SemanticRule(Rule):
     """Holds where the prompt means nearly the same as one of the example utterances.
 
+    Where several semantic rules that are not strict would hold, only the nearest does: they are alternatives.
+
     The utterances are embedded once, by the router's `embedder` (its cache's by default). A prompt that its cache has
     embedded already costs microseconds more; any other has to be embedded, which takes milliseconds.
 
     Attributes:
         utterances: What users say who mean this.
-        threshold: Similarity (cosine) to the nearest utterance that is enough.
+        threshold: Similarity (cosine) to the nearest utterance that is enough. With ten utterances and
+            all-MiniLM-L6-v2, 0.6 found 73 % of the requests of a rule and 0.2 % of those of another (CLINC150), within
+            one domain 93 % and 3 % (BANKING77); 0.7 found 57 % and 80 %, 0.05 % and 0.8 %.
         neighbours: How many of the nearest utterances count; the mean of their similarities must reach the threshold.
 
     Example:

@@ -115,7 +115,8 @@ class RoutedVisit(Visit):
             return False
         self._flights.append(_Flight(tier, self.call(tier), decision.score))
         if len(self._flights) == 1:
-            delay = core.ttft_quantile(tier, _HEDGE_QUANTILE, _HEDGE_SAMPLES)
+            tokens = self._request.tokens
+            delay = core.ttft_quantile(tier, _HEDGE_QUANTILE, _HEDGE_SAMPLES, tokens=tokens, now=clock.now)
             if delay is not None:
                 self._timer = clock.at(clock.now + delay, self._hedge)
         return True

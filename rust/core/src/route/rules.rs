@@ -169,7 +169,25 @@ enum Test {
     Words { field: Field, owner: usize, at_least: usize },
     Patterns { field: Field, from: usize, until: usize },
     Stated(Stated),
-    Near { index: VectorIndex, threshold: f64, neighbours: usize },
+    Near(Near),
+}
+
+/// Example utterances.
+#[derive(Debug)]
+struct Near {
+    index: VectorIndex,
+    threshold: f64,
+    neighbours: usize,
+}
+
+impl Near {
+    /// Mean similarity of the nearest utterances, where it is enough.
+    fn similarity(&self, facts: &Facts<'_>) -> Result<Option<f64>> {
+        let Some(vector) = facts.vector else { return Ok(None) };
+        let nearest = self.index.search(vector, -1.0, self.neighbours)?;
+        let mean = nearest.iter().map(|each| f64::from(each.similarity)).sum::<f64>() / nearest.len() as f64;
+        Ok((mean >= self.threshold).then_some(mean))
+    }
 }
 
 /// Keywords and patterns of one field.
@@ -228,6 +246,8 @@ impl Rules {
 
     /// The rules that hold for a request, strict ones first, each kind in the order given.
     ///
+    /// Of rules by example utterances that are not strict, only the nearest holds: they are alternatives to each other.
+    ///
     /// # Errors
     /// [`Error::Dimension`] or [`Error::NotFinite`] for an embedding that is not one of the utterances' kind.
     pub fn holding(&self, request: &Conversation, facts: &Facts<'_>) -> Result<Vec<Holds>> {
@@ -236,12 +256,29 @@ impl Rules {
             self.texts[place].as_ref().map(|texts| texts.read(Field::ALL[place].of(request)))
         });
         let language = if self.languages { named(start_of(&request.prompt)) } else { None };
+        let mut nearest = None;
         for strict in [true, false] {
             for (rule, compiled) in self.compiled.iter().enumerate().filter(|(_, rule)| rule.strict == strict) {
-                if let Some(evidence) = compiled.when.holds(request, facts, &read, language)? {
+                let evidence = match &compiled.when {
+                    Test::Near(near) => near.similarity(facts)?.map(|similarity| {
+                        if !strict && nearest.is_none_or(|(highest, _)| similarity > highest) {
+                            nearest = Some((similarity, rule));
+                        }
+                        format!("similarity {similarity:.2}")
+                    }),
+                    other => other.holds(request, facts, &read, language),
+                };
+                if let Some(evidence) = evidence {
                     found.push(Holds { rule, evidence: evidence.into() });
                 }
             }
+        }
+        if let Some((_, nearest)) = nearest {
+            let outdone = |rule: usize| {
+                let compiled = &self.compiled[rule];
+                matches!(compiled.when, Test::Near(_)) && !compiled.strict && rule != nearest
+            };
+            found.retain(|holds| !outdone(holds.rule));
         }
         Ok(found)
     }
@@ -305,8 +342,8 @@ impl Test {
         facts: &Facts<'_>,
         read: &[Option<Read<'_>>; 2],
         language: Option<(&str, &str)>,
-    ) -> Result<Option<String>> {
-        Ok(match self {
+    ) -> Option<String> {
+        match self {
             Self::Words { field, owner, at_least } => read[*field as usize].as_ref().and_then(|read| {
                 let found = &read.words[*owner];
                 (found.different >= *at_least).then(|| format!("keyword {:?}", found.written(&read.folded)))
@@ -316,13 +353,8 @@ impl Test {
                 Some(format!("pattern {:?}", read.sources[hit]))
             }),
             Self::Stated(asked) => asked.of(request, facts, language),
-            Self::Near { index, threshold, neighbours } => {
-                let Some(vector) = facts.vector else { return Ok(None) };
-                let nearest = index.search(vector, -1.0, *neighbours)?;
-                let mean = nearest.iter().map(|each| f64::from(each.similarity)).sum::<f64>() / nearest.len() as f64;
-                (mean >= *threshold).then(|| format!("similarity {mean:.2}"))
-            }
-        })
+            Self::Near(_) => None, // by comparison with the others
+        }
     }
 }
 
@@ -454,7 +486,7 @@ fn test(spec: &RuleSpec, owners: &mut [usize; 2], patterns: &mut [usize; 2]) -> 
                 let expected = format!("1 to {count}, the utterances of the rule");
                 return Err(refuse("neighbours", of_rule(neighbours), &expected));
             }
-            Ok(Test::Near { index, threshold: *threshold, neighbours: *neighbours })
+            Ok(Test::Near(Near { index, threshold: *threshold, neighbours: *neighbours }))
         }
     }
 }
@@ -587,6 +619,23 @@ mod tests {
     }
 
     #[test]
+    fn of_rules_by_utterances_the_nearest_holds_and_strict_ones_besides() {
+        let near = |name: &str, row: [f32; 2], strict| {
+            let when = When::Near { rows: row.to_vec(), dim: 2, threshold: 0.5, neighbours: 1 };
+            RuleSpec { strict, ..spec(name, when) }
+        };
+        let rules = [
+            near("far", [0.8, 0.6], false),
+            near("nearest", [1.0, 0.1], false),
+            near("strict", [0.6, 0.8], true),
+            spec("word", keywords(&["x"], 1)),
+        ];
+        let facts = Facts { vector: Some(&[1.0, 0.0]), ..Facts::default() };
+        let found = holding(&rules, "x", &facts);
+        assert_eq!(found.iter().map(|(rule, _)| *rule).collect::<Vec<_>>(), [2, 1, 3]);
+    }
+
+    #[test]
     fn rules_without_a_meaning_are_refused_by_name() {
         let wrong = |spec: RuleSpec| match Rules::new(&[spec], &tiers()) {
             Err(Error::InvalidOption { name, value, expected }) => format!("{name} {value} {expected}"),
@@ -635,7 +684,8 @@ mod tests {
             });
             times.min().unwrap().as_secs_f64()
         };
-        let (short, long) = (least(20_000), least(320_000));
-        assert!(long < 16.0 * 6.0 * short, "16 times the text took {:.0} times as long", long / short);
+        // Square time would be 16,384 times as long; a busy machine has made 16 times the text take 97 times as long.
+        let (short, long) = (least(4_000), least(512_000));
+        assert!(long < 128.0 * 20.0 * short, "128 times the text took {:.0} times as long", long / short);
     }
 }
