@@ -93,8 +93,9 @@ mod tests {
                 expected.extend_from_slice(&more);
                 assert_eq!(*values, *expected);
             }
-            values.extend_from_slice(&[0.5; 5000]); // more than there is room for
-            expected.extend_from_slice(&[0.5; 5000]);
+            let surplus = vec![0.5; 5000]; // more than there is room for
+            values.extend_from_slice(&surplus);
+            expected.extend_from_slice(&surplus);
             assert_eq!(*values, *expected);
             assert!(values.nbytes() >= 4 * values.len());
             assert!(matches!(values, Values::Held(_)) || values.nbytes().is_multiple_of(GRAIN));
