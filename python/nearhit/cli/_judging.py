@@ -20,6 +20,12 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("file", metavar="FILE", type=Path, help="JSON lines, plain or gzip")
     parser.add_argument("--verifier", type=Path, metavar="FILE", help="a verifier that `nearhit tune` wrote")
     parser.add_argument("--embedder", default="all-MiniLM-L6-v2", metavar="NAME", help="default: %(default)s")
+    parser.add_argument(
+        "--engine",
+        choices=("auto", "native", "ctranslate2"),
+        default="auto",
+        help="default: %(default)s",
+    )
     parser.add_argument("--vectors", type=Path, metavar="NPZ", help="keep the vectors in this file between runs")
     parser.add_argument("--limit", type=int, metavar="N", help="read the first N rows only")
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
@@ -38,7 +44,8 @@ def embed(args: argparse.Namespace, texts: Iterable[str]) -> VectorTable:
     from nearhit.evaluate.vectors import embed_all
 
     with advancing("embedding") as advance:
-        return embed_all(texts, embedding.load(args.embedder), store=args.vectors, advance=advance)
+        embedder = embedding.load(args.embedder, engine=args.engine)
+        return embed_all(texts, embedder, store=args.vectors, advance=advance)
 
 
 @contextmanager

@@ -62,6 +62,7 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         _output.emit_json(
             {
+                "embedder": vectors.embedder,
                 "pairs": len(rows),
                 "right": _judging.rounded(float(labels.mean())),
                 "confidence_threshold": _judging.rounded(verifier.threshold),

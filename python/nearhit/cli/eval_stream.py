@@ -73,7 +73,8 @@ def run(args: argparse.Namespace) -> int:
         )
         _output.note(f"wrote {args.plot}")
     if args.json:
-        _output.emit_json({"requests": len(requests), "runs": [_figures(*outcome) for outcome in outcomes]})
+        figures = [_figures(*outcome) for outcome in outcomes]
+        _output.emit_json({"embedder": vectors.embedder, "requests": len(requests), "runs": figures})
     else:
         _print(outcomes, len(requests))
         errors = {name: [(n, w / n) for n, _, w in trail] for name, trail in list(trails.items())[:7]}
