@@ -53,7 +53,7 @@ class NativeEmbedder:
         max_tokens: Longest text in tokens, special tokens included; longer ones are cut, and `encode` tells which.
         device: Always "cpu".
         engine: Always "native".
-        isa: The instruction set in use: "avx512", "avx2" or "scalar".
+        isa: The instruction set in use: "avx512", "avx2", "neon" or "scalar".
         encoder: The engine itself, which a cache calls within one call of the core.
 
     Raises:

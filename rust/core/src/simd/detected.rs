@@ -13,14 +13,14 @@ impl Detected {
     /// features the encoder needs.
     pub fn best() -> Self {
         let wanted = super::isa();
-        let choices = [Isa::Avx512, Isa::Avx2, Isa::Scalar].into_iter();
-        let mut allowed = choices.skip_while(|&isa| isa != wanted && wanted != Isa::Neon);
+        let choices = [Isa::Neon, Isa::Avx512, Isa::Avx2, Isa::Scalar].into_iter();
+        let mut allowed = choices.skip_while(|&isa| isa != wanted);
         allowed.find_map(Self::look).unwrap_or(Self(Isa::Scalar))
     }
 
     /// Every set that this processor has, the reference first.
     pub fn all() -> impl Iterator<Item = Self> {
-        [Isa::Scalar, Isa::Avx2, Isa::Avx512].into_iter().filter_map(Self::look)
+        [Isa::Scalar, Isa::Avx2, Isa::Avx512, Isa::Neon].into_iter().filter_map(Self::look)
     }
 
     /// Portable code, which every processor runs.
@@ -53,7 +53,17 @@ impl Detected {
         found.then_some(Self(isa))
     }
 
-    #[cfg(not(target_arch = "x86_64"))]
+    #[cfg(target_arch = "aarch64")]
+    fn look(isa: Isa) -> Option<Self> {
+        let found = match isa {
+            Isa::Scalar => true,
+            Isa::Neon => std::arch::is_aarch64_feature_detected!("neon"),
+            Isa::Avx2 | Isa::Avx512 => false,
+        };
+        found.then_some(Self(isa))
+    }
+
+    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
     fn look(isa: Isa) -> Option<Self> {
         (isa == Isa::Scalar).then_some(Self(isa))
     }

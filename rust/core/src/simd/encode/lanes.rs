@@ -1,4 +1,4 @@
-//! Sixteen floats at a time, on three instruction sets: the kernels beside this file are written once over
+//! Sixteen floats at a time, on each instruction set: the kernels beside this file are written once over
 //! [`Lanes`] and compiled inside a function with the features of each set.
 
 #![expect(unsafe_code, reason = "vector intrinsics")]
@@ -150,8 +150,141 @@ impl Lanes for Portable {
     }
 }
 
+#[cfg(target_arch = "aarch64")]
+pub(super) use arm::Neon;
 #[cfg(target_arch = "x86_64")]
 pub(super) use x86::{Avx2, Avx512};
+
+#[cfg(target_arch = "aarch64")]
+mod arm {
+    use std::arch::aarch64::{
+        float32x4_t, vaddq_f32, vaddq_s32, vaddvq_f32, vcombine_s16, vcvtnq_s32_f32, vdivq_f32, vdupq_n_f32,
+        vdupq_n_s32, vfmaq_f32, vld1q_f32, vmaxq_f32, vmaxvq_f32, vminq_f32, vminvq_f32, vmulq_f32, vqmovn_s32,
+        vqmovun_s16, vreinterpretq_f32_s32, vrndnq_f32, vshlq_n_s32, vst1_u8, vst1q_f32,
+    };
+
+    use super::Lanes;
+
+    /// Four 128-bit registers.
+    #[derive(Clone, Copy)]
+    pub(in super::super) struct Neon([float32x4_t; 4]);
+
+    impl Neon {
+        #[inline(always)]
+        fn zip(self, other: Self, f: impl Fn(float32x4_t, float32x4_t) -> float32x4_t) -> Self {
+            Self(std::array::from_fn(|part| f(self.0[part], other.0[part])))
+        }
+
+        /// Folds the four registers into one.
+        #[inline(always)]
+        fn fold(self, f: impl Fn(float32x4_t, float32x4_t) -> float32x4_t) -> float32x4_t {
+            f(f(self.0[0], self.0[2]), f(self.0[1], self.0[3]))
+        }
+    }
+
+    impl Lanes for Neon {
+        #[inline(always)]
+        fn splat(value: f32) -> Self {
+            // SAFETY: only used inside functions that enable NEON (see the trait).
+            Self([unsafe { vdupq_n_f32(value) }; 4])
+        }
+
+        #[inline(always)]
+        fn load(from: &[f32; 16]) -> Self {
+            // SAFETY: as in `splat`; the array is four times four floats.
+            Self(std::array::from_fn(|part| unsafe { vld1q_f32(from.as_ptr().add(4 * part)) }))
+        }
+
+        #[inline(always)]
+        fn store(self, to: &mut [f32; 16]) {
+            for (part, value) in self.0.into_iter().enumerate() {
+                // SAFETY: as in `load`.
+                unsafe { vst1q_f32(to.as_mut_ptr().add(4 * part), value) };
+            }
+        }
+
+        #[inline(always)]
+        fn add(self, other: Self) -> Self {
+            // SAFETY: as in `splat`.
+            self.zip(other, |a, b| unsafe { vaddq_f32(a, b) })
+        }
+
+        #[inline(always)]
+        fn mul(self, other: Self) -> Self {
+            // SAFETY: as in `splat`.
+            self.zip(other, |a, b| unsafe { vmulq_f32(a, b) })
+        }
+
+        #[inline(always)]
+        fn div(self, other: Self) -> Self {
+            // SAFETY: as in `splat`.
+            self.zip(other, |a, b| unsafe { vdivq_f32(a, b) })
+        }
+
+        #[inline(always)]
+        fn min(self, other: Self) -> Self {
+            // SAFETY: as in `splat`.
+            self.zip(other, |a, b| unsafe { vminq_f32(a, b) })
+        }
+
+        #[inline(always)]
+        fn max(self, other: Self) -> Self {
+            // SAFETY: as in `splat`.
+            self.zip(other, |a, b| unsafe { vmaxq_f32(a, b) })
+        }
+
+        #[inline(always)]
+        fn mul_add(self, factor: Self, term: Self) -> Self {
+            // SAFETY: as in `splat`.
+            let fused = |part| unsafe { vfmaq_f32(term.0[part], self.0[part], factor.0[part]) };
+            Self(std::array::from_fn(fused))
+        }
+
+        #[inline(always)]
+        fn round(self) -> Self {
+            // SAFETY: as in `splat`.
+            Self(self.0.map(|value| unsafe { vrndnq_f32(value) }))
+        }
+
+        #[inline(always)]
+        fn scale(self, exponent: Self) -> Self {
+            // SAFETY: as in `splat`.
+            self.zip(exponent, |value, exponent| unsafe {
+                let biased = vaddq_s32(vcvtnq_s32_f32(exponent), vdupq_n_s32(127));
+                vmulq_f32(value, vreinterpretq_f32_s32(vshlq_n_s32::<23>(biased)))
+            })
+        }
+
+        #[inline(always)]
+        fn to_bytes(self, to: &mut [u8; 16]) {
+            // SAFETY: as in `splat`. Narrowing saturates, signed to 16 bits, then unsigned to 8.
+            let words = self.0.map(|value| unsafe { vqmovn_s32(vcvtnq_s32_f32(value)) });
+            // SAFETY: as in `splat`; the array is twice eight bytes.
+            unsafe {
+                vst1_u8(to.as_mut_ptr(), vqmovun_s16(vcombine_s16(words[0], words[1])));
+                vst1_u8(to.as_mut_ptr().add(8), vqmovun_s16(vcombine_s16(words[2], words[3])));
+            }
+        }
+
+        #[inline(always)]
+        fn sum(self) -> f32 {
+            // SAFETY: as in `splat`.
+            unsafe { vaddvq_f32(self.fold(|a, b| vaddq_f32(a, b))) }
+        }
+
+        #[inline(always)]
+        fn largest(self) -> f32 {
+            // SAFETY: as in `splat`.
+            unsafe { vmaxvq_f32(self.fold(|a, b| vmaxq_f32(a, b))) }
+        }
+
+        #[inline(always)]
+        fn smallest(self) -> f32 {
+            // SAFETY: as in `splat`.
+            unsafe { vminvq_f32(self.fold(|a, b| vminq_f32(a, b))) }
+        }
+    }
+}
 
 #[cfg(target_arch = "x86_64")]
 mod x86 {

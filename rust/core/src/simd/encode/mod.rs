@@ -32,6 +32,11 @@ macro_rules! per_isa {
             fn avx2($($arg: $type),*) {
                 $kernel::<$crate::simd::encode::lanes::Avx2>($($arg),*);
             }
+            #[cfg(target_arch = "aarch64")]
+            #[target_feature(enable = "neon")]
+            fn neon($($arg: $type),*) {
+                $kernel::<$crate::simd::encode::lanes::Neon>($($arg),*);
+            }
             match isa.isa() {
                 // SAFETY: `Detected` exists with this `Isa` only where the processor has the features.
                 #[cfg(target_arch = "x86_64")]
@@ -39,6 +44,9 @@ macro_rules! per_isa {
                 // SAFETY: as above.
                 #[cfg(target_arch = "x86_64")]
                 $crate::simd::Isa::Avx2 => unsafe { avx2($($arg),*) },
+                // SAFETY: as above.
+                #[cfg(target_arch = "aarch64")]
+                $crate::simd::Isa::Neon => unsafe { neon($($arg),*) },
                 _ => $kernel::<$crate::simd::encode::lanes::Portable>($($arg),*),
             }
         }

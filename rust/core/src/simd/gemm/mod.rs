@@ -12,6 +12,8 @@
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+#[cfg(target_arch = "aarch64")]
+mod neon;
 mod rows;
 mod scalar;
 #[cfg(test)]
@@ -146,6 +148,8 @@ pub(crate) fn multiply(
         Isa::Avx512 => avx512::multiply(rows, weights, residual, out),
         #[cfg(target_arch = "x86_64")]
         Isa::Avx2 => avx2::multiply(rows, weights, residual, out),
+        #[cfg(target_arch = "aarch64")]
+        Isa::Neon => neon::multiply(rows, weights, residual, out),
         _ => scalar::multiply(rows, weights, residual, out),
     }
 }
