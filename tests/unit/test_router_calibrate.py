@@ -7,7 +7,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests.support.hashing_embedder import HashingEmbedder
 
@@ -64,7 +64,7 @@ def test_a_target_is_met_by_the_decisions_themselves(names: tuple[str, ...]) -> 
     assert asked.calibrate(PROMPTS, quality=0.8).quality >= 0.8
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(st.floats(0, 1), min_size=2, max_size=6))
 def test_more_strong_calls_never_cost_a_higher_weight(shares: list[float]) -> None:
     asked = router("large", "small", "middle")

@@ -11,6 +11,7 @@ import json
 import os
 import statistics
 import time
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -260,7 +261,7 @@ def _ruled(text: str, vector: Any) -> dict[str, Callable[[], Any]]:
         "a rule of language": ruled(MetadataRule(languages="de", only="small")),
     }
     cases: dict[str, Callable[[], Any]] = {
-        f"Router, {name}": (lambda router=router: router.decide(text)) for name, router in routers.items()
+        f"Router, {name}": partial(router.decide, text) for name, router in routers.items()
     }
     near = ruled(*(SemanticRule([f"{n}{m}" for m in range(10)], only="large") for n in range(10)))
     return {**cases, "Router, 10 semantic rules, embedding given": lambda: near.decide(text, vector=vector)}
