@@ -279,7 +279,7 @@ async def test_replicas_of_one_tier_hedge_each_other() -> None:
     answers = [await router.complete(EASY, deadline=4.0) for _ in range(6)]
     assert {answer.text for answer in answers} == {"west!"}
     hedged = [answer.trace.attempts for answer in answers if len(answer.trace.attempts) == 2]
-    assert all([a.replica for a in attempts] == ["east", "west"] for attempts in hedged)
+    assert all({a.replica for a in attempts} == {"east", "west"} for attempts in hedged)
     assert slow.events["cancelled"] == len(hedged) <= 2
     assert quick.events["started"] > 25 - slow.events["answered"]
 

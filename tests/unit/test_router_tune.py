@@ -95,7 +95,7 @@ def test_embeddings_are_used_and_named(
     outcomes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     embedder = HashingEmbedder()
-    monkeypatch.setattr(embed, "load", lambda name: embedder)
+    monkeypatch.setattr(embed, "load", lambda name, **options: embedder)
     for number, file in enumerate((outcomes, write(tmp_path / "p.jsonl", preferences()))):
         out = tmp_path / f"{number}.json"
         assert main(["tune", str(file), "--out", str(out), "--json"]) == 0

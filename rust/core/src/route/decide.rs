@@ -258,7 +258,7 @@ impl Router {
         Ok(Decision { tier, reason, difficulty: reading.difficulty, inherited: request.inherited, candidates, rules })
     }
 
-    /// What a request could be answered by, whatever the state of the tiers: for [`Sample`].
+    /// What a request could be answered by, whatever the state of the tiers: for [`super::calibrate::Sample`].
     ///
     /// # Errors
     /// [`Error::NoTier`] if no tier can take the request.
