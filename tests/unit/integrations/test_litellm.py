@@ -7,6 +7,8 @@ import os
 os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"  # no look at the network for prices
 
 import asyncio
+import gc
+import warnings
 
 import litellm
 import pytest
@@ -27,6 +29,16 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::ResourceWarning"),  # LiteLLM keeps its HTTP clients open
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
 ]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def nothing_left_open():
+    """LiteLLM's clients go here, and not under a later test, which would be told of their sockets."""
+    yield
+    litellm.in_memory_llm_clients_cache.flush_cache()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        gc.collect()
 
 
 @pytest.fixture
