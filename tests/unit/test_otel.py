@@ -128,6 +128,8 @@ def test_calls_carry_the_address_of_their_server(receiver: Receiver) -> None:
         tiers = [OpenAITier("first", "m-first", base_url=f"http://127.0.0.1:{refused_port()}/v1", api_key="k")]
         router = Router([*tiers, ReplicaTier("second", replicas)], on_trace=receiver.telemetry, retries=0)
         completion = router.complete(PROMPT)
+        for tier in router.tiers:
+            tier.close()
         ports = {"east": int(east.url.split(":")[2].split("/")[0]), "west": int(west.url.split(":")[2].split("/")[0])}
     (answered,) = receiver.spans("chat m")
     assert answered.attributes is not None
