@@ -89,6 +89,8 @@ class Alternative:
         utility: What the strategy maximises.
         predicted_ttft: Seconds to the first token; None while unknown.
         predicted_e2e: Seconds to the end; None while unknown.
+        in_time: Probability that it ends before the deadline; 1 without one.
+        burden: What it would take from later requests, as a share of their deadline; 0 without one.
         predicted_cost: US dollars.
         eligible: Whether it could have taken the request.
         verdict: What stands against it, or "eligible".
@@ -104,6 +106,10 @@ class Alternative:
     def predicted_ttft(self) -> float | None: ...
     @property
     def predicted_e2e(self) -> float | None: ...
+    @property
+    def in_time(self) -> float: ...
+    @property
+    def burden(self) -> float: ...
     @property
     def predicted_cost(self) -> float: ...
     @property
@@ -217,12 +223,47 @@ class RouterCore:
     ) -> HeldRules: ...
     @staticmethod
     def read(prompt: str | Sequence[Mapping[str, Any]]) -> RouteRequest: ...
-    def start(self, tier: int, *, now: float | None = None) -> bool: ...
+    def start(self, tier: int, *, now: float | None = None) -> int: ...
     def answered(
-        self, tier: int, tokens: float, ttft: float | None, decode: float, output: int, *, now: float | None = None
+        self,
+        tier: int,
+        tokens: float,
+        ttft: float | None,
+        decode: float,
+        output: int,
+        *,
+        load: int | None = None,
+        now: float | None = None,
     ) -> None: ...
-    def failed(self, tier: int, tokens: float, waited: float | None = None, *, now: float | None = None) -> None: ...
-    def cancelled(self, tier: int, tokens: float, waited: float | None = None, *, now: float | None = None) -> None: ...
+    def failed(
+        self,
+        tier: int,
+        tokens: float,
+        waited: float | None = None,
+        *,
+        load: int | None = None,
+        now: float | None = None,
+    ) -> None: ...
+    def cancelled(
+        self,
+        tier: int,
+        tokens: float,
+        waited: float | None = None,
+        *,
+        load: int | None = None,
+        now: float | None = None,
+    ) -> None: ...
+    def stopped(
+        self,
+        tier: int,
+        tokens: float,
+        ttft: float,
+        decode: float,
+        output: int,
+        *,
+        load: int | None = None,
+        now: float | None = None,
+    ) -> None: ...
     def ttft_quantile(
         self, tier: int, q: float, least: int, *, tokens: float | None = None, now: float | None = None
     ) -> float | None: ...

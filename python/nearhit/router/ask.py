@@ -332,12 +332,21 @@ class Asking:
 
     def _call(self, decision: RouteDecision, why: str, avoid: Sequence[str] = ()) -> Call | None:
         core, index = self._means.core, decision.index
-        if not core.start(index):
+        load = core.start(index)
+        if not load:
             return None
         tier = self._means.tiers[index]
         cost = decision.predicted_cost
         call = Call(
-            core, index, tier, request=self._request, trace=self._trace, why=why, predicted_cost=cost, avoid=avoid
+            core,
+            index,
+            tier,
+            request=self._request,
+            trace=self._trace,
+            why=why,
+            load=load,
+            predicted_cost=cost,
+            avoid=avoid,
         )
         self._calls.append(call)
         if why != "hedge":

@@ -33,6 +33,7 @@ class Call:
         request: The request as the core has read it.
         trace: The request's trace.
         why: Why this tier is called: "chosen", "fallback"...
+        load: Calls of the tier under way with this one, as `RouterCore.start` said; None for those at its end.
         predicted_cost: US dollars that it may come to.
         avoid: Replicas of the tier that are at work on the request already.
 
@@ -52,6 +53,7 @@ class Call:
         request: RouteRequest,
         trace: Trace,
         why: str,
+        load: int | None = None,
         predicted_cost: float = 0.0,
         avoid: Collection[str] = (),
     ) -> None:
@@ -62,6 +64,7 @@ class Call:
         self._core = core
         self._request = request
         self._trace = trace
+        self._load = load
         self._predicted_cost = predicted_cost
         self._avoid = avoid
         self._start = time.perf_counter()
@@ -198,20 +201,29 @@ class Call:
             attempt.cost = cost(usage)
 
     def _report(self, outcome: str, error: Exception | None) -> None:
-        attempt, tokens = self.attempt, self._request.tokens
-        waited = None if attempt.ttft is not None else max(0.0, attempt.duration - self._queue)
+        attempt, core, load = self.attempt, self._core, self._load
+        at = (self.index, self._request.tokens)
+        ttft = None if attempt.ttft is None else max(0.0, attempt.ttft - self._queue)
+        decode = 0.0 if attempt.ttft is None else attempt.duration - attempt.ttft
         if outcome == "answered":
-            ttft = None if attempt.ttft is None else max(0.0, attempt.ttft - self._queue)
             output = self._usage.completion_tokens if self._usage is not None else 0
-            decode = 0.0 if attempt.ttft is None else attempt.duration - attempt.ttft
-            self._core.answered(self.index, tokens, ttft, decode, output or self._pieces)
+            core.answered(*at, ttft, decode, output or self._pieces, load=load)
         elif outcome == "cancelled" or not harms(error):
             # A refusal tells nothing about latency, a wait that was given up does.
-            self._core.cancelled(self.index, tokens, waited if outcome == "cancelled" or late(error) else None)
+            if ttft is not None and (outcome == "cancelled" or late(error)):
+                core.stopped(*at, ttft, decode, self._pieces, load=load)
+            else:
+                core.cancelled(*at, self._waited() if outcome == "cancelled" or late(error) else None, load=load)
         else:
-            self._core.failed(self.index, tokens, waited if late(error) else None)
+            core.failed(*at, self._waited() if late(error) else None, load=load)
         if isinstance(error, Error) and (rest := asked_to_wait(error)) is not None:
             self._core.rest(self.index, rest)
+
+    def _waited(self) -> float | None:
+        """Seconds that the tier has worked without a first token; None if there was one, or no slot to work in."""
+        if self.attempt.ttft is not None or getattr(self._stream, "queueing", False):
+            return None
+        return max(0.0, self.attempt.duration - self._queue)
 
 
 async def _closable(stream: AsyncIterator[Chunk]) -> AsyncGenerator[Chunk, None]:

@@ -285,10 +285,12 @@ class _ReplicaCall:
                         usage = chunk.usage.completion_tokens
                     yield chunk
         except Exception as error:
-            self._failed(error, time.perf_counter() - start - stream.timings.queue)
+            self._failed(error, time.perf_counter() - start - stream.timings.queue, queueing=stream.queueing)
             raise
         except BaseException:
-            waited = None if self.ttft is not None else time.perf_counter() - start
+            waited = None
+            if self.ttft is None and not stream.queueing:  # what was given up in the queue says nothing of the server
+                waited = max(0.0, time.perf_counter() - start - stream.timings.queue)
             self._core.cancelled(self._at, self._tokens, waited)
             raise
         whole = time.perf_counter() - start
@@ -296,8 +298,8 @@ class _ReplicaCall:
         ttft = None if self.ttft is None else max(0.0, self.ttft - stream.timings.queue)
         self._core.answered(self._at, self._tokens, ttft, decode, usage or pieces)
 
-    def _failed(self, error: Exception, seconds: float) -> None:
-        waited = max(0.0, seconds) if late(error) and self.ttft is None else None
+    def _failed(self, error: Exception, seconds: float, *, queueing: bool) -> None:
+        waited = max(0.0, seconds) if late(error) and self.ttft is None and not queueing else None
         if harms(error):
             self._core.failed(self._at, self._tokens, waited)
         else:

@@ -49,6 +49,7 @@ class AsyncTierStream:
         self._collector = Collector()
         self._watch: Stopwatch | None = None
         self._ended = False
+        self._queueing = False
         self._pieces = self._run()
 
     def __aiter__(self) -> Self:
@@ -66,6 +67,11 @@ class AsyncTierStream:
 
     async def __aexit__(self, *exception: object) -> None:
         await self.aclose()
+
+    @property
+    def queueing(self) -> bool:
+        """True from the first piece asked for until the tier has a slot for it; it stays so where it never had one."""
+        return self._queueing
 
     @property
     def timings(self) -> Timings:
@@ -95,7 +101,9 @@ class AsyncTierStream:
         watch = self._watch = Stopwatch()
         loop = asyncio.get_running_loop()
         total = None if limits.total is None else loop.time() + limits.total
+        self._queueing = True
         slot = await self._take_slot(total)
+        self._queueing = False
         watch.admitted()
         dog = Watchdog()
         try:

@@ -226,6 +226,12 @@ impl RouterCore {
         Ok(RouteDecision { decision, names: Arc::clone(&self.names), tokens: request.tokens })
     }
 
+    fn end(&self, tier: usize, outcome: Outcome, tokens: f64, load: Option<u32>, now: Option<f64>) -> PyResult<()> {
+        let tier = self.tier(tier)?;
+        tier.leave(outcome, tokens, load.unwrap_or_else(|| tier.in_flight()), self.clock(now));
+        Ok(())
+    }
+
     fn tier(&self, tier: usize) -> PyResult<&nearhit_core::route::Tier> {
         self.router.tiers().get(tier).ok_or_else(|| PyIndexError::new_err(format!("no tier number {tier}")))
     }
@@ -345,14 +351,16 @@ impl RouterCore {
         conversation(prompt).map(RouteRequest)
     }
 
-    /// Starts a call of a tier; False if its breaker forbids it. Each True needs one `answered`, `failed` or `cancelled`.
+    /// Starts a call of a tier; returns how many are under way with it, 0 if its breaker forbids it. Each one that was
+    /// started needs one `answered`, `failed`, `cancelled` or `stopped`, which is told that number.
     #[pyo3(signature = (tier, *, now=None))]
-    fn start(&self, tier: usize, now: Option<f64>) -> PyResult<bool> {
-        Ok(self.tier(tier)?.start(self.clock(now)))
+    fn start(&self, tier: usize, now: Option<f64>) -> PyResult<u32> {
+        Ok(self.tier(tier)?.join(self.clock(now)).unwrap_or(0))
     }
 
     /// Ends a call that answered.
-    #[pyo3(signature = (tier, tokens, ttft, decode, output, *, now=None))]
+    #[pyo3(signature = (tier, tokens, ttft, decode, output, *, load=None, now=None))]
+    #[expect(clippy::too_many_arguments, reason = "one keyword each on the Python side")]
     fn answered(
         &self,
         tier: usize,
@@ -360,24 +368,52 @@ impl RouterCore {
         ttft: Option<f64>,
         decode: f64,
         output: u32,
+        load: Option<u32>,
         now: Option<f64>,
     ) -> PyResult<()> {
-        self.tier(tier)?.finish(Outcome::Answered { ttft, decode, output }, tokens, self.clock(now));
-        Ok(())
+        self.end(tier, Outcome::Answered { ttft, decode, output }, tokens, load, now)
     }
 
     /// Ends a call that failed.
-    #[pyo3(signature = (tier, tokens, waited=None, *, now=None))]
-    fn failed(&self, tier: usize, tokens: f64, waited: Option<f64>, now: Option<f64>) -> PyResult<()> {
-        self.tier(tier)?.finish(Outcome::Failed { waited }, tokens, self.clock(now));
-        Ok(())
+    #[pyo3(signature = (tier, tokens, waited=None, *, load=None, now=None))]
+    fn failed(
+        &self,
+        tier: usize,
+        tokens: f64,
+        waited: Option<f64>,
+        load: Option<u32>,
+        now: Option<f64>,
+    ) -> PyResult<()> {
+        self.end(tier, Outcome::Failed { waited }, tokens, load, now)
     }
 
-    /// Ends a call that was given up.
-    #[pyo3(signature = (tier, tokens, waited=None, *, now=None))]
-    fn cancelled(&self, tier: usize, tokens: f64, waited: Option<f64>, now: Option<f64>) -> PyResult<()> {
-        self.tier(tier)?.finish(Outcome::Cancelled { waited }, tokens, self.clock(now));
-        Ok(())
+    /// Ends a call that was given up before its first token, after `waited` seconds of work.
+    #[pyo3(signature = (tier, tokens, waited=None, *, load=None, now=None))]
+    fn cancelled(
+        &self,
+        tier: usize,
+        tokens: f64,
+        waited: Option<f64>,
+        load: Option<u32>,
+        now: Option<f64>,
+    ) -> PyResult<()> {
+        self.end(tier, Outcome::Cancelled { waited }, tokens, load, now)
+    }
+
+    /// Ends a call that was given up after its first token, when `output` tokens had come.
+    #[pyo3(signature = (tier, tokens, ttft, decode, output, *, load=None, now=None))]
+    #[expect(clippy::too_many_arguments, reason = "one keyword each on the Python side")]
+    fn stopped(
+        &self,
+        tier: usize,
+        tokens: f64,
+        ttft: f64,
+        decode: f64,
+        output: u32,
+        load: Option<u32>,
+        now: Option<f64>,
+    ) -> PyResult<()> {
+        self.end(tier, Outcome::Stopped { ttft, decode, output }, tokens, load, now)
     }
 
     /// A quantile of the time to first token over the last minutes, or None below `least` calls; of prompts of about so
@@ -427,6 +463,8 @@ pub(crate) struct Alternative {
     utility: f64,
     predicted_ttft: Option<f64>,
     predicted_e2e: Option<f64>,
+    in_time: f64,
+    burden: f64,
     predicted_cost: f64,
     eligible: bool,
     verdict: String,
@@ -481,6 +519,8 @@ impl RouteDecision {
             utility: candidate.utility,
             predicted_ttft: candidate.ttft,
             predicted_e2e: candidate.e2e,
+            in_time: candidate.in_time,
+            burden: candidate.burden,
             predicted_cost: candidate.cost,
             eligible: candidate.verdict == Verdict::Eligible,
             verdict: candidate.words(&self.decision.rules),

@@ -62,6 +62,7 @@ class _Flight:
     tier: int
     job: Job
     score: float
+    load: int
 
 
 class RoutedVisit(Visit):
@@ -111,9 +112,10 @@ class RoutedVisit(Visit):
     def _fly(self, decision: RouteDecision) -> bool:
         """Starts a call and, unless it is a second one, the timer of its hedge."""
         core, clock, tier = self._policy.core, self.world.clock, decision.index
-        if not core.start(tier, now=clock.now):
+        load = core.start(tier, now=clock.now)
+        if not load:
             return False
-        self._flights.append(_Flight(tier, self.call(tier), decision.score))
+        self._flights.append(_Flight(tier, self.call(tier), decision.score, load))
         if len(self._flights) == 1:
             tokens = self._request.tokens
             delay = core.ttft_quantile(tier, _HEDGE_QUANTILE, _HEDGE_SAMPLES, tokens=tokens, now=clock.now)
@@ -148,10 +150,16 @@ class RoutedVisit(Visit):
             self._cancel(other)
 
     def _cancel(self, flight: _Flight) -> None:
-        self.drop(flight.tier, flight.job)
+        tier, job, now = flight.tier, flight.job, self.world.clock.now
+        core, tokens = self._policy.core, self._request.tokens
+        came = 1 + int(self.world.servers[tier].produced(job) * (self.arrival.output - 1))
+        self.drop(tier, job)
         self._flights.remove(flight)
-        waited = None if flight.job.first is not None else self._waited(flight)
-        self._policy.core.cancelled(flight.tier, self._request.tokens, waited, now=self.world.clock.now)
+        if job.first is None:
+            core.cancelled(tier, tokens, self._waited(flight), load=flight.load, now=now)
+        else:
+            ttft, decode = job.first - self._begun(flight), now - job.first
+            core.stopped(tier, tokens, ttft, decode, came, load=flight.load, now=now)
 
     def _waited(self, flight: _Flight) -> float:
         """Seconds that the tier took so far, net of a line that the router sees."""
@@ -168,12 +176,11 @@ class RoutedVisit(Visit):
         self._flights.remove(flight)
         tokens = self._request.tokens
         if job.first is not None:
-            core.answered(
-                flight.tier, tokens, job.first - self._begun(flight), now - job.first, self.arrival.output, now=now
-            )
+            ttft, decode = job.first - self._begun(flight), now - job.first
+            core.answered(flight.tier, tokens, ttft, decode, self.arrival.output, load=flight.load, now=now)
             self.end("answered", flight.tier)
             return
-        core.failed(flight.tier, tokens, now=now)
+        core.failed(flight.tier, tokens, load=flight.load, now=now)
         if self._flights:
             self._failed.add(flight.tier)
             return

@@ -2,6 +2,8 @@
 
 use crate::route::atomic::{AtomicU32, AtomicU64, Relaxed};
 use crate::route::clock::{millis, since};
+use crate::route::lengths::Lengths;
+use crate::route::load::ByLoad;
 
 /// Seconds in which a peak loses 63 % of its height, and a tier not called is believed to recover (Finagle's default
 /// is of this order).
@@ -69,11 +71,29 @@ impl PeakEwma {
     }
 }
 
+/// A wait counts as so many times what was expected at most.
+const LONGEST_WAIT: f64 = 4.0;
+
 const LENGTHS: usize = 12; // prompts of up to 16, 32, 64 ... 32,768 tokens and beyond
 
 fn length_class(tokens: f64) -> usize {
     let doublings = (tokens.max(1.0) / 16.0).log2().ceil().max(0.0);
     (doublings as usize).min(LENGTHS - 1)
+}
+
+/// What a call that had a first token shows.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Seen {
+    /// Tokens of its prompt.
+    pub(super) prompt: f64,
+    /// Seconds to the first token.
+    pub(super) ttft: Option<f64>,
+    /// Seconds from then on.
+    pub(super) decode: f64,
+    /// Tokens that came.
+    pub(super) output: u32,
+    /// False where it was given up, and so would have been longer.
+    pub(super) whole: bool,
 }
 
 /// Time to first token by prompt length, time per output token, and answer length of one tier.
@@ -83,6 +103,10 @@ pub struct LatencyModel {
     tpot: PeakEwma,
     output: AtomicU64, // f32 bits of the mean answer length, then its observations
     quantiles: [Quantiles; LENGTHS],
+    lengths: Lengths,
+    wait: ByLoad, // seconds to the first token beyond the good ones for prompts of that length
+    pace: ByLoad, // seconds per token
+    held: ByLoad, // seconds of a whole call, however it ended
 }
 
 impl LatencyModel {
@@ -104,6 +128,56 @@ impl LatencyModel {
         if tokens >= 2 && seconds.is_finite() && seconds >= 0.0 {
             self.tpot.observe(seconds / f64::from(tokens - 1), now);
         }
+    }
+
+    /// Learns how the tier is at a load: an answer, or the part of one that had come when it was given up.
+    pub(super) fn observe_load(&self, seen: &Seen, load: f64, now: f64) {
+        let sound = |seconds: f64| seconds.is_finite() && seconds >= 0.0;
+        if let Some(ttft) = seen.ttft {
+            self.observe_wait(ttft, seen.prompt, load, now);
+        }
+        if sound(seen.decode) {
+            self.held.observe(seen.ttft.unwrap_or(0.0) + seen.decode, load, now);
+        }
+        if seen.output >= 2 && sound(seen.decode) {
+            self.pace.observe(seen.decode / f64::from(seen.output - 1), load, now);
+        }
+        if seen.whole {
+            self.lengths.observe(seen.prompt, seen.output);
+        } else if seen.ttft.is_some() {
+            self.lengths.observe_beyond(seen.prompt, seen.output);
+        }
+    }
+
+    /// Learns how long a prompt of so many tokens waits for its first token at a load.
+    pub(super) fn observe_wait(&self, ttft: f64, prompt: f64, load: f64, now: f64) {
+        if ttft.is_finite() && ttft >= 0.0 {
+            let good = self.best_ttft(prompt).unwrap_or(ttft);
+            // A call that hangs says little of the others.
+            let most = LONGEST_WAIT * (good + self.waits(load, now));
+            self.wait.observe((ttft - good).clamp(0.0, most), load, now);
+        }
+    }
+
+    /// Expected seconds to the first token and per token after it at a load, as far as they are known.
+    pub(super) fn under(&self, load: f64, prompt: f64, now: f64) -> (Option<f64>, Option<f64>) {
+        let ttft = self.best_ttft(prompt).map(|good| good + self.waits(load, now));
+        (ttft, self.pace.read(load, now))
+    }
+
+    /// Seconds that a prompt waits at a load beyond what is good for its length.
+    pub(super) fn waits(&self, load: f64, now: f64) -> f64 {
+        self.wait.usual(load, now).unwrap_or(0.0)
+    }
+
+    /// Seconds for which a call is expected to hold a slot at a load; `None` while unknown.
+    pub(super) fn holds(&self, load: f64, now: f64) -> Option<f64> {
+        self.held.usual(load, now)
+    }
+
+    /// Mean of a function of the answer's length, for a prompt of so many tokens; `None` before any answer.
+    pub(super) fn over_lengths(&self, prompt: f64, of: impl Fn(f64) -> f64) -> Option<f64> {
+        self.lengths.mean(prompt, of)
     }
 
     /// Predicted seconds to the first token; from the nearest length seen where this one was not.

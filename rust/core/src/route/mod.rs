@@ -14,6 +14,8 @@ mod decide;
 mod dice;
 mod head;
 mod latency;
+mod lengths;
+mod load;
 #[cfg(all(test, feature = "model"))]
 mod model;
 mod replica;
@@ -33,4 +35,4 @@ pub use replica::{Choice, Replicas};
 pub use request::{Conversation, Need, Role, Turn};
 pub use rules::{Facts, Field, Holds, RuleSpec, Rules, Stated, Then, When};
 pub use ruling::Applied;
-pub use tier::{Outcome, Tier, TierSpec};
+pub use tier::{Forecast, Outcome, Tier, TierSpec};

@@ -3,7 +3,7 @@
 use crate::route::atomic::{AtomicU32, AtomicU64, Relaxed};
 use crate::route::breaker::{Breaker, BreakerOptions};
 use crate::route::clock::{millis, since};
-use crate::route::latency::LatencyModel;
+use crate::route::latency::{LatencyModel, Seen};
 use crate::{Error, Result};
 
 /// What a tier promises.
@@ -111,6 +111,59 @@ pub enum Outcome {
         /// As for `Failed`.
         waited: Option<f64>,
     },
+    /// Given up by the caller after the first token: it shows how fast the tier is, and that the answer is longer.
+    Stopped {
+        /// Seconds to the first token.
+        ttft: f64,
+        /// Seconds from the first token until it was given up.
+        decode: f64,
+        /// Tokens that had come.
+        output: u32,
+    },
+}
+
+/// What a call would take, were it made now.
+#[derive(Debug, Clone, Copy)]
+pub struct Forecast<'a> {
+    latency: &'a LatencyModel,
+    prompt: f64,
+    limit: f64,
+    wait: f64,
+    held: Option<f64>,
+    /// Seconds to the first token, if anything is known.
+    pub ttft: Option<f64>,
+    /// Seconds per token after it, if known.
+    pub tpot: Option<f64>,
+}
+
+impl Forecast<'_> {
+    /// Seconds to the end of an answer of so many tokens.
+    pub fn e2e(&self, output: f64) -> Option<f64> {
+        Some(self.ttft? + self.tpot.unwrap_or(0.0) * (output - 1.0).max(0.0))
+    }
+
+    /// Expected tokens of the answer; `None` before any.
+    pub fn output(&self) -> Option<f64> {
+        self.latency.over_lengths(self.prompt, |tokens| tokens.min(self.limit))
+    }
+
+    /// What a call of `seconds` takes from those who come after it, as a share of their deadline: each of them waits
+    /// for it, and the longer the line the more of them there are.
+    pub fn burden(&self, seconds: f64, deadline: f64) -> f64 {
+        let Some(held) = self.held.filter(|held| *held > 0.0) else { return 0.0 };
+        self.wait / held * (seconds - self.wait).max(0.0) / deadline
+    }
+
+    /// Probability that a call made now ends within a deadline: over the lengths that answers have, and with forecasts
+    /// off by about a third. 1 where nothing is known.
+    pub fn in_time(&self, deadline: f64, typical: f64) -> f64 {
+        let of = |output: f64| {
+            let Some(e2e) = self.e2e(output.min(self.limit)) else { return 1.0 };
+            // Log-logistic: its spread is that of a lognormal of sigma 0.3, and no transcendental is needed.
+            1.0 / (1.0 + (e2e / deadline).powi(6))
+        };
+        self.latency.over_lengths(self.prompt, of).unwrap_or_else(|| of(typical))
+    }
 }
 
 /// One tier and its state. All methods take `&self`; nothing waits.
@@ -148,16 +201,27 @@ impl Tier {
 
     /// Starts a call unless the breaker forbids it; every `true` needs one [`Tier::finish`].
     pub fn start(&self, now: f64) -> bool {
+        self.join(now).is_some()
+    }
+
+    /// As [`Tier::start`]; returns how many calls are under way with it, for [`Tier::leave`].
+    pub fn join(&self, now: f64) -> Option<u32> {
         if !self.breaker.acquire(self.options, now) {
-            return false;
+            return None;
         }
-        self.in_flight.fetch_add(1, Relaxed);
         self.calls.fetch_add(1, Relaxed);
-        true
+        Some(self.in_flight.fetch_add(1, Relaxed) + 1)
     }
 
     /// Ends a call for a prompt of `tokens`; its times are net of any queueing in front of the tier.
     pub fn finish(&self, outcome: Outcome, tokens: f64, now: f64) {
+        self.leave(outcome, tokens, self.in_flight(), now);
+    }
+
+    /// As [`Tier::finish`], of a call that was under way with so many when it started, itself among them: what it shows
+    /// is how the tier is then.
+    pub fn leave(&self, outcome: Outcome, tokens: f64, calls: u32, now: f64) {
+        let load = self.working(f64::from(calls));
         let _ = self.in_flight.fetch_update(Relaxed, Relaxed, |calls| calls.checked_sub(1));
         match outcome {
             Outcome::Answered { ttft, decode, output } => {
@@ -166,39 +230,69 @@ impl Tier {
                     self.latency.observe_ttft(ttft, tokens, now);
                 }
                 self.latency.observe_decode(decode, output, now);
+                self.latency.observe_load(&Seen { prompt: tokens, ttft, decode, output, whole: true }, load, now);
+            }
+            Outcome::Stopped { ttft, decode, output } => {
+                self.latency.observe_ttft(ttft, tokens, now);
+                let ttft = Some(ttft);
+                self.latency.observe_load(&Seen { prompt: tokens, ttft, decode, output, whole: false }, load, now);
             }
             Outcome::Failed { waited } => {
                 self.failures.fetch_add(1, Relaxed);
                 self.breaker.fail(self.options, now);
-                self.learn_wait(waited, tokens, now);
+                self.learn_wait(waited, tokens, load, now);
             }
-            Outcome::Cancelled { waited } => self.learn_wait(waited, tokens, now),
+            Outcome::Cancelled { waited } => self.learn_wait(waited, tokens, load, now),
         }
     }
 
+    /// How many of so many calls are worked on: those beyond the slots stated wait in front.
+    fn working(&self, calls: f64) -> f64 {
+        self.spec.slots.map_or(calls, |slots| calls.min(f64::from(slots)))
+    }
+
+    /// Calls that are worked on together with one that comes now.
+    fn next_load(&self) -> f64 {
+        self.working(f64::from(self.in_flight()) + 1.0)
+    }
+
     /// A wait without a token is a lower bound: it counts only where it exceeds what was predicted.
-    fn learn_wait(&self, waited: Option<f64>, tokens: f64, now: f64) {
+    fn learn_wait(&self, waited: Option<f64>, tokens: f64, load: f64, now: f64) {
         if let Some(waited) = waited
-            && self.latency.ttft(tokens, now).is_none_or(|predicted| waited > predicted)
+            && self.latency.under(load, tokens, now).0.is_none_or(|predicted| waited > predicted)
         {
             self.latency.observe_ttft(waited, tokens, now);
+            self.latency.observe_wait(waited, tokens, load, now);
         }
+    }
+
+    /// What a call for a prompt of `tokens` would take if it came now.
+    pub fn forecast(&self, tokens: f64, limit: f64, now: f64) -> Forecast<'_> {
+        let load = self.next_load();
+        let (ttft, tpot) = self.latency.under(load, tokens, now);
+        let mut forecast = Forecast {
+            wait: if load > 1.0 { self.latency.waits(load, now) } else { 0.0 },
+            held: self.latency.holds(load, now),
+            latency: &self.latency,
+            prompt: tokens,
+            limit,
+            ttft: ttft.or(self.spec.ttft),
+            tpot: tpot.or(self.spec.tpot),
+        };
+        if let (Some(slots), Some(ttft)) = (self.spec.slots.map(f64::from), forecast.ttft) {
+            // Those ahead of it beyond the slots, each of the usual length.
+            let ahead = (f64::from(self.in_flight.load(Relaxed)) + 1.0 - slots).max(0.0);
+            let each = self.latency.holds(slots, now).unwrap_or(ttft);
+            let queue = ahead / slots * each;
+            forecast.ttft = Some(ttft + queue);
+            forecast.wait += queue;
+        }
+        forecast
     }
 
     /// Predicted seconds to the first token of a prompt of `tokens`, if anything is known.
     pub fn predicted_ttft(&self, tokens: f64, now: f64) -> Option<f64> {
-        let alone = self.latency.ttft(tokens, now).or(self.spec.ttft)?;
-        Some(alone + self.queue_wait(alone, now))
-    }
-
-    /// Seconds until a new call gets one of the tier's slots: those ahead of it beyond the slots, each of the usual
-    /// length. Scaling the time to first token alone kept 39 % of the deadlines of a replayed trace (Azure
-    /// conversations at 80 % load, one of three tiers degraded), this 76 %.
-    fn queue_wait(&self, ttft: f64, now: f64) -> f64 {
-        let Some(slots) = self.spec.slots.map(f64::from) else { return 0.0 };
-        let ahead = (f64::from(self.in_flight.load(Relaxed)) + 1.0 - slots).max(0.0);
-        let decode = self.predicted_tpot(now).unwrap_or(0.0) * (self.expected_output().unwrap_or(1.0) - 1.0).max(0.0);
-        ahead / slots * (ttft + decode)
+        self.forecast(tokens, f64::INFINITY, now).ttft
     }
 
     /// The best this tier has done of late for such prompts; `None` while unknown.
@@ -208,7 +302,7 @@ impl Tier {
 
     /// Predicted seconds per answer token, if known.
     pub fn predicted_tpot(&self, now: f64) -> Option<f64> {
-        self.latency.tpot(now).or(self.spec.tpot)
+        self.latency.under(self.next_load(), 1.0, now).1.or(self.spec.tpot)
     }
 
     /// Expected answer length in tokens.
@@ -276,10 +370,16 @@ mod tests {
         assert!(small.start(1.0));
         small.finish(Outcome::Cancelled { waited: Some(0.01) }, 10.0, 1.0);
         assert!((small.predicted_ttft(10.0, 1.0).unwrap() - 0.2).abs() < 1e-3);
-        assert!(small.start(1.0));
-        small.finish(Outcome::Failed { waited: Some(3.0) }, 10.0, 1.0);
-        assert!(small.predicted_ttft(10.0, 1.0).unwrap() > 2.9);
-        assert_eq!((small.in_flight(), small.counts()), (0, (3, 1)));
+        let fail = || {
+            assert!(small.start(1.0));
+            small.finish(Outcome::Failed { waited: Some(3.0) }, 10.0, 1.0);
+            small.predicted_ttft(10.0, 1.0).unwrap()
+        };
+        let first = fail();
+        assert!(first > 0.2 && first < 1.5, "one call that hangs is not yet a slow tier: {first}");
+        let last = (0..4).fold(first, |_, _| fail());
+        assert!(last > 2.0, "{last}");
+        assert_eq!((small.in_flight(), small.counts()), (0, (7, 5)));
     }
 
     #[test]
@@ -288,6 +388,54 @@ mod tests {
         assert_eq!(local.predicted_ttft(1.0, 0.0), Some(1.0));
         assert!(local.start(0.0) && local.start(0.0));
         assert_eq!(local.predicted_ttft(1.0, 0.0), Some(3.0));
+    }
+
+    #[test]
+    fn calls_at_a_load_tell_how_long_the_next_one_waits() {
+        let far = tier(TierSpec::new("far", 0.6));
+        for round in 0..30 {
+            for calls in [2, 40] {
+                assert!(far.start(f64::from(round)));
+                let ttft = if calls > 20 { 3.0 } else { 0.2 };
+                far.leave(
+                    Outcome::Answered { ttft: Some(ttft), decode: 1.0, output: 11 },
+                    10.0,
+                    calls,
+                    f64::from(round),
+                );
+            }
+        }
+        for _ in 0..39 {
+            assert!(far.start(30.0));
+        }
+        let busy = far.forecast(10.0, f64::INFINITY, 30.0);
+        assert!(busy.ttft.unwrap() > 2.0, "{busy:?}");
+        assert!(busy.burden(4.0, 10.0) > 0.0);
+        assert!(busy.in_time(20.0, 1.0) > 0.95 && busy.in_time(1.0, 1.0) < 0.1);
+        for _ in 0..38 {
+            far.finish(Outcome::Cancelled { waited: None }, 10.0, 30.0);
+        }
+        let quiet = far.forecast(10.0, f64::INFINITY, 30.0);
+        assert!(quiet.ttft.unwrap() < 0.5 && quiet.burden(4.0, 10.0) < busy.burden(4.0, 10.0), "{quiet:?}");
+    }
+
+    #[test]
+    fn an_answer_given_up_shows_the_pace_and_a_tier_left_alone_is_tried_again() {
+        let slow = tier(TierSpec::new("slow", 0.6));
+        let answer = |decode, now| {
+            assert!(slow.start(now));
+            slow.finish(Outcome::Stopped { ttft: 0.2, decode, output: 101 }, 10.0, now);
+        };
+        answer(1.0, 0.0);
+        let in_time = |now| slow.forecast(10.0, f64::INFINITY, now).in_time(3.0, 1.0);
+        assert!(in_time(0.0) > 0.7, "{}", in_time(0.0));
+        for _ in 0..5 {
+            answer(10.0, 1.0);
+        }
+        assert!(in_time(1.0) < 0.1, "{}", in_time(1.0));
+        assert!(in_time(200.0) > 0.7, "{}", in_time(200.0));
+        assert!(slow.start(200.0));
+        assert!(in_time(200.0) < 0.1, "by one call at a time: {}", in_time(200.0));
     }
 
     #[test]
