@@ -19,6 +19,7 @@ from nearhit import (
     Router,
     TierBusyError,
     TierConnectionError,
+    TierProfile,
     TierRateLimitError,
     TierStatusError,
     Trace,
@@ -223,6 +224,44 @@ async def test_a_hedge_waits_as_long_as_prompts_of_its_length_do() -> None:
     assert completion.trace.total < 4.0, "p95 of all lengths together is 30 s"
     assert core.ttft_quantile(0, 0.95, 20, tokens=core.read(long).tokens) > 25.0
     assert core.ttft_quantile(0, 0.95, 20) > 25.0
+
+
+async def test_a_wait_for_a_slot_that_is_given_up_does_not_make_the_tier_look_slow() -> None:
+    only = Paced("only", 0.02)
+    router = AsyncRouter([FunctionTier("only", only, max_concurrency=1)])
+    await router.complete(EASY)
+    only.seconds = 1.0
+    busy = asyncio.create_task(router.complete(EASY))
+    await asyncio.sleep(0.1)
+    for _ in range(3):
+        with pytest.raises(DeadlineError):
+            await router.complete(EASY, deadline=0.1)
+    assert only.events["started"] == 2
+    await busy
+    assert router._core.ttft_quantile(0, 0.5, 1) < 1.5
+    assert router._core.ttft_quantile(0, 1.0, 2) is not None
+    assert router._core.ttft_quantile(0, 1.0, 3) is None, "the two that had a slot are all that was learned"
+
+
+def test_an_answer_given_up_midway_shows_the_pace_and_decisions_say_so() -> None:
+    profiles = {name: TierProfile(quality=quality) for name, quality in (("quick", 0.6), ("strong", 0.9))}
+    tiers = [FunctionTier(name, lambda messages: "answer") for name in profiles]
+    router = Router(tiers, profiles=profiles, strategy="best", deadline=5.0)
+    core = router._core
+    for _ in range(10):
+        for tier, decode in ((0, 1.0), (1, 10.0)):
+            load = core.start(tier, now=0.0)
+            assert load == 1
+            core.stopped(tier, 8.0, 0.1, decode, 101, load=load, now=0.0)
+    decision = core.decide(EASY, deadline=5.0, now=0.0)
+    assert decision.tier == "quick"
+    assert decision.choice.in_time > 0.9
+    assert decision.alternatives[0].in_time < 0.2
+    assert core.decide(EASY, now=0.0).tier == "strong"
+    assert core.decide(EASY, now=0.0).choice.in_time == 1.0
+    likely = core.decide(EASY, deadline=11.0, now=0.0)
+    assert likely.tier == "quick"
+    assert "is in time with probability" in likely.reason
 
 
 async def test_the_first_call_may_still_win_and_hedges_end_with_their_budget() -> None:

@@ -214,6 +214,20 @@ def test_a_seed_determines_everything(policy: str) -> None:
     assert runs[0] != runs[2]
 
 
+@pytest.mark.parametrize("load", [0.8, 1.1])
+def test_ours_keeps_more_deadlines_than_the_least_busy_tier(load: float) -> None:
+    """With a tier degraded, where answers are as long as prompts let expect; at the least it stays near without."""
+    trace = [
+        each._replace(output=max(each.output // 6, 1)) if each.prompt < 1500 else each for each in _trace(6000, seed=1)
+    ]
+    for degraded, ahead in ((1, 0.0), (None, -0.03)):
+        scenario = Scenario(load=load, degraded=degraded)
+        workload = prepare(scenario, trace)
+        ours, theirs = (figures(replay(each, scenario, workload), workload) for each in ("nearhit", "least-busy"))
+        assert ours["attained"] > theirs["attained"] + ahead
+        assert ours["hedges"] <= 0.05
+
+
 def test_the_load_is_a_share_of_the_capacity() -> None:
     """At a load a little below 1, with endless patience, work is done about as fast as it comes; above, it piles up."""
     tier = replace(PLAIN, slots=8, ttft=0.2, tpot=0.01, slowdown=0.5)

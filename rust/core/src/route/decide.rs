@@ -21,7 +21,7 @@ const HOPELESS: f64 = 0.1;
 /// in time than an excellent one late.
 const MISSED: f64 = 2.0;
 
-/// What a deadline's worth of delay costs that a call causes to those who come after it, in qualities. Of 3 to 12 any
+/// What a deadline's worth of delay costs that a call causes to those who come after it, in qualities. Of 5 to 12 any
 /// does well in the replays of `nearhit bench route`; below, lines grow where one tier is preferred by all.
 const DELAY: f64 = 8.0;
 
@@ -277,7 +277,7 @@ impl Router {
         Ok(Decision { tier, reason, difficulty: reading.difficulty, inherited: request.inherited, candidates, rules })
     }
 
-    /// What a request could be answered by, whatever the state of the tiers: for [`super::calibrate::Sample`].
+    /// What a request could be answered by, whatever the state of the tiers: for [`Sample`](crate::route::Sample).
     ///
     /// # Errors
     /// [`Error::NoTier`] if no tier can take the request.

@@ -1,72 +1,28 @@
-//! Online latency estimates in atomics: peak-EWMA by prompt length, and quantiles.
+//! Online latency estimates in atomics: by prompt length, by load, and quantiles.
 
-use crate::route::atomic::{AtomicU32, AtomicU64, Relaxed};
-use crate::route::clock::{millis, since};
+use crate::route::atomic::{AtomicU32, Relaxed};
 use crate::route::lengths::Lengths;
 use crate::route::load::ByLoad;
-
-/// Seconds in which a peak loses 63 % of its height, and a tier not called is believed to recover (Finagle's default
-/// is of this order).
-const TAU: f64 = 15.0;
 
 /// Share of the way that the remembered good latency moves up with each slower observation.
 const GOOD_RISE: f32 = 0.05;
 
-/// A peak-EWMA in one word: the estimate and when it was made.
-///
-/// An observation above the estimate replaces it at once; one below pulls it down by the time that has passed
-/// (Finagle's peak EWMA, <https://github.com/tower-rs/tower/blob/master/tower/src/load/peak_ewma.rs>). Unlike there,
-/// an idle estimate decays to the good latency once seen, not to zero: an idle tier is not instant.
+/// A good value: the least seen, which rises slowly where all later ones are above it.
 #[derive(Debug, Default)]
-pub(super) struct PeakEwma {
-    estimate: AtomicU64, // f32 bits of the value, then milliseconds; 0 = nothing seen
-    good: AtomicU32,     // f32 bits
-}
+pub(super) struct Good(AtomicU32); // f32 bits; 0 = nothing seen
 
-const fn pack(value: f32, millis: u32) -> u64 {
-    (value.to_bits() as u64) << 32 | millis as u64
-}
-
-const fn unpack(word: u64) -> (f32, u32) {
-    (f32::from_bits((word >> 32) as u32), word as u32)
-}
-
-fn decay(from: u32, to: u32) -> f32 {
-    let elapsed = since(from, to);
-    (-elapsed / TAU).exp() as f32
-}
-
-impl PeakEwma {
-    pub(super) fn observe(&self, value: f64, now: f64) {
-        let (value, now) = (value as f32, millis(now));
-        let good = f32::from_bits(self.good.load(Relaxed));
-        let good = if good == 0.0 || value < good { value } else { good + GOOD_RISE * (value - good) };
-        self.good.store(good.max(f32::MIN_POSITIVE).to_bits(), Relaxed);
-        let _ = self.estimate.fetch_update(Relaxed, Relaxed, |word| {
-            let (old, then) = unpack(word);
-            let new = if word == 0 || value > old {
-                value
-            } else {
-                // Observations in quick succession must still bring a peak down.
-                let keep = decay(then, now).min(0.9);
-                old * keep + value * (1.0 - keep)
-            };
-            Some(pack(new.max(f32::MIN_POSITIVE), now))
+impl Good {
+    pub(super) fn observe(&self, value: f64) {
+        let value = value as f32;
+        let _ = self.0.fetch_update(Relaxed, Relaxed, |word| {
+            let good = f32::from_bits(word);
+            let good = if word == 0 || value < good { value } else { good + GOOD_RISE * (value - good) };
+            Some(good.max(f32::MIN_POSITIVE).to_bits())
         });
     }
 
-    pub(super) fn read(&self, now: f64) -> Option<f64> {
-        let word = self.estimate.load(Relaxed);
-        if word == 0 {
-            return None;
-        }
-        let (value, then) = unpack(word);
-        let good = f32::from_bits(self.good.load(Relaxed)).min(value);
-        Some(f64::from(good + (value - good) * decay(then, millis(now))))
-    }
-
-    fn good(&self) -> Option<f64> {
-        let good = f32::from_bits(self.good.load(Relaxed));
+    pub(super) fn read(&self) -> Option<f64> {
+        let good = f32::from_bits(self.0.load(Relaxed));
         (good > 0.0).then_some(f64::from(good))
     }
 }
@@ -99,9 +55,7 @@ pub(super) struct Seen {
 /// Time to first token by prompt length, time per output token, and answer length of one tier.
 #[derive(Debug, Default)]
 pub struct LatencyModel {
-    ttft: [PeakEwma; LENGTHS],
-    tpot: PeakEwma,
-    output: AtomicU64, // f32 bits of the mean answer length, then its observations
+    ttft: [Good; LENGTHS],
     quantiles: [Quantiles; LENGTHS],
     lengths: Lengths,
     wait: ByLoad, // seconds to the first token beyond the good ones for prompts of that length
@@ -113,20 +67,8 @@ impl LatencyModel {
     /// Adds a measured time to first token of a prompt of `tokens`.
     pub fn observe_ttft(&self, seconds: f64, tokens: f64, now: f64) {
         if seconds.is_finite() && seconds >= 0.0 {
-            self.ttft[length_class(tokens)].observe(seconds, now);
+            self.ttft[length_class(tokens)].observe(seconds);
             self.quantiles[length_class(tokens)].observe(seconds, now);
-        }
-    }
-
-    /// Adds a finished answer of `tokens` that took `seconds` after its first token.
-    pub fn observe_decode(&self, seconds: f64, tokens: u32, now: f64) {
-        let _ = self.output.fetch_update(Relaxed, Relaxed, |word| {
-            let (mean, seen) = unpack(word);
-            let seen = (seen + 1).min(64); // beyond that, a mean over the last 64 or so
-            Some(pack(mean + (tokens as f32 - mean) / seen as f32, seen))
-        });
-        if tokens >= 2 && seconds.is_finite() && seconds >= 0.0 {
-            self.tpot.observe(seconds / f64::from(tokens - 1), now);
         }
     }
 
@@ -180,33 +122,13 @@ impl LatencyModel {
         self.lengths.mean(prompt, of)
     }
 
-    /// Predicted seconds to the first token; from the nearest length seen where this one was not.
-    pub fn ttft(&self, tokens: f64, now: f64) -> Option<f64> {
-        self.nearest(tokens, |cell| cell.read(now))
-    }
-
-    /// The least that was seen of late, for prompts of about this length.
+    /// About the least that was seen, for prompts of this length or of the nearest one seen.
     pub fn best_ttft(&self, tokens: f64) -> Option<f64> {
-        self.nearest(tokens, PeakEwma::good)
-    }
-
-    fn nearest(&self, tokens: f64, read: impl Fn(&PeakEwma) -> Option<f64>) -> Option<f64> {
         let class = length_class(tokens);
         (0..LENGTHS).find_map(|step| {
-            let below = class.checked_sub(step).and_then(|at| read(&self.ttft[at]));
-            below.or_else(|| self.ttft.get(class + step).and_then(&read))
+            let below = class.checked_sub(step).and_then(|at| self.ttft[at].read());
+            below.or_else(|| self.ttft.get(class + step).and_then(Good::read))
         })
-    }
-
-    /// Predicted seconds per output token after the first.
-    pub fn tpot(&self, now: f64) -> Option<f64> {
-        self.tpot.read(now)
-    }
-
-    /// Mean length of the answers so far, in tokens.
-    pub fn output_tokens(&self) -> Option<f64> {
-        let (mean, seen) = unpack(self.output.load(Relaxed));
-        (seen > 0).then_some(f64::from(mean))
     }
 
     /// The time to first token that a share `q` of the calls of the last minutes did not exceed; `None` where fewer than
@@ -306,28 +228,19 @@ fn quantile(counts: &[u32; STEPS], seen: u32, q: f64) -> f64 {
 
 #[cfg(all(test, not(feature = "model")))]
 mod tests {
-    use super::{LatencyModel, PeakEwma};
+    use super::{Good, LatencyModel, Seen};
 
     #[test]
-    fn a_peak_counts_at_once_and_fades_to_the_good_latency() {
-        let cell = PeakEwma::default();
-        assert_eq!(cell.read(0.0), None);
-        cell.observe(0.1, 1.0);
-        cell.observe(2.0, 2.0);
-        assert!((cell.read(2.0).unwrap() - 2.0).abs() < 1e-6);
-        let later = cell.read(32.0).unwrap();
-        assert!(later < 0.6 && later > 0.1, "{later}");
-        assert!(cell.read(1e5).unwrap() < 0.2);
-    }
-
-    #[test]
-    fn many_quick_observations_bring_a_peak_down() {
-        let cell = PeakEwma::default();
-        cell.observe(5.0, 0.0);
-        for step in 0..50 {
-            cell.observe(0.1, f64::from(step) * 1e-3);
-        }
-        assert!(cell.read(0.05).unwrap() < 0.2);
+    fn the_good_value_is_the_least_and_rises_slowly() {
+        let good = Good::default();
+        assert_eq!(good.read(), None);
+        good.observe(2.0);
+        good.observe(0.1);
+        assert!((good.read().unwrap() - 0.1).abs() < 1e-6);
+        good.observe(2.0);
+        assert!(good.read().is_some_and(|value| value < 0.2));
+        (0..200).for_each(|_| good.observe(2.0));
+        assert!(good.read().is_some_and(|value| value > 1.9));
     }
 
     #[test]
@@ -335,20 +248,21 @@ mod tests {
         let model = LatencyModel::default();
         model.observe_ttft(0.1, 30.0, 0.0);
         model.observe_ttft(3.0, 8_000.0, 0.0);
-        assert!(model.ttft(20.0, 0.0).unwrap() < 0.2);
-        assert!(model.ttft(7_000.0, 0.0).unwrap() > 2.0);
-        assert!(model.ttft(1.0, 0.0).unwrap() < 0.2);
-        assert!(model.ttft(1e9, 0.0).unwrap() > 2.0);
+        assert!(model.best_ttft(20.0).unwrap() < 0.2);
+        assert!(model.best_ttft(7_000.0).unwrap() > 2.0);
+        assert!(model.best_ttft(1.0).unwrap() < 0.2);
+        assert!(model.best_ttft(1e9).unwrap() > 2.0);
     }
 
     #[test]
-    fn decode_gives_tpot_and_answer_length() {
+    fn decoding_is_per_token_and_at_its_load() {
         let model = LatencyModel::default();
-        assert_eq!(model.tpot(0.0), None);
-        model.observe_decode(1.0, 101, 0.0);
-        model.observe_decode(0.0, 1, 0.0);
-        assert!((model.tpot(0.0).unwrap() - 0.01).abs() < 1e-6);
-        assert!((model.output_tokens().unwrap() - 51.0).abs() < 1e-3);
+        assert_eq!(model.under(1.0, 10.0, 0.0), (None, None));
+        let seen = Seen { prompt: 10.0, ttft: None, decode: 2.0, output: 101, whole: true };
+        model.observe_load(&seen, 3.0, 0.0);
+        model.observe_load(&Seen { output: 1, ..seen }, 3.0, 0.0);
+        assert!((model.under(3.0, 10.0, 0.0).1.unwrap() - 0.02).abs() < 1e-3, "one token has no pace");
+        assert!(model.over_lengths(10.0, |tokens| tokens).is_some_and(|tokens| (tokens - 51.0).abs() < 10.0));
     }
 
     #[test]
@@ -385,6 +299,6 @@ mod tests {
         let model = LatencyModel::default();
         model.observe_ttft(f64::NAN, 10.0, 0.0);
         model.observe_ttft(-1.0, 10.0, 0.0);
-        assert_eq!(model.ttft(10.0, 0.0), None);
+        assert_eq!(model.best_ttft(10.0), None);
     }
 }

@@ -137,3 +137,39 @@ impl ByLoad {
 fn fade(then: u32, now: f64) -> f32 {
     (-since(then, millis(now)) / TAU).exp() as f32
 }
+
+#[cfg(all(test, not(feature = "model")))]
+mod tests {
+    use super::ByLoad;
+
+    fn near(value: Option<f64>, expected: f64) -> bool {
+        value.is_some_and(|value| (value / expected - 1.0).abs() < 0.1)
+    }
+
+    #[test]
+    fn loads_are_kept_apart_and_lie_between_those_seen() {
+        let pace = ByLoad::default();
+        assert_eq!(pace.read(3.0, 0.0), None);
+        for _ in 0..40 {
+            pace.observe(1.0, 2.0, 0.0);
+            pace.observe(3.0, 32.0, 0.0);
+        }
+        assert!(near(pace.usual(2.0, 0.0), 1.0) && near(pace.usual(32.0, 0.0), 3.0));
+        assert!(pace.usual(12.0, 0.0).is_some_and(|value| value > 1.1 && value < 2.5));
+        assert!(near(pace.usual(128.0, 0.0), 6.0), "beyond what was seen it is worse: {:?}", pace.usual(128.0, 0.0));
+    }
+
+    #[test]
+    fn a_slow_spell_shows_at_once_at_every_load_and_is_forgotten() {
+        let pace = ByLoad::default();
+        for _ in 0..200 {
+            pace.observe(1.0, 2.0, 0.0);
+            pace.observe(1.0, 32.0, 0.0);
+        }
+        for _ in 0..8 {
+            pace.observe(4.0, 32.0, 1.0);
+        }
+        assert!(pace.read(2.0, 1.0).is_some_and(|value| value > 2.0), "{:?}", pace.read(2.0, 1.0));
+        assert!(near(pace.read(2.0, 200.0), 1.0), "{:?}", pace.read(2.0, 200.0));
+    }
+}

@@ -9,7 +9,8 @@ use shuttle::{Config, Runner, check_dfs, thread};
 
 use crate::route::breaker::{Breaker, BreakerOptions};
 use crate::route::budget::{Budget, BudgetOptions};
-use crate::route::latency::PeakEwma;
+use crate::route::latency::Good;
+use crate::route::load::ByLoad;
 use crate::route::tier::{Outcome, Tier, TierSpec};
 
 const BREAKER: BreakerOptions = BreakerOptions { failures: 2, cooldown: 10.0 };
@@ -67,16 +68,31 @@ fn a_budget_is_never_overspent() {
 }
 
 #[test]
-fn a_peak_survives_a_race_with_a_lower_observation() {
+fn a_good_value_survives_a_race_with_a_worse_one() {
     in_every_order(|| {
-        let cell = Arc::new(PeakEwma::default());
+        let cell = Arc::new(Good::default());
         let shared = Arc::clone(&cell);
-        let other = thread::spawn(move || shared.observe(5.0, 0.0));
-        cell.observe(0.1, 0.0);
+        let other = thread::spawn(move || shared.observe(5.0));
+        cell.observe(0.1);
         other.join().unwrap();
-        // Whichever came first: the peak counts at once, or has begun to be brought down by one observation.
-        assert!(cell.read(0.0).is_some_and(|seen| seen > 4.0), "{:?}", cell.read(0.0));
+        // Whichever came first: the lower one counts at once, or has begun to rise by one observation.
+        assert!(cell.read().is_some_and(|seen| seen < 0.4), "{:?}", cell.read());
     });
+}
+
+#[test]
+fn no_observation_at_a_load_is_lost() {
+    let test = || {
+        let cell = Arc::new(ByLoad::default());
+        let shared = Arc::clone(&cell);
+        let other = thread::spawn(move || shared.observe(3.0, 4.0, 0.0));
+        cell.observe(1.0, 4.0, 0.0);
+        other.join().unwrap();
+        assert!(cell.usual(4.0, 0.0).is_some_and(|mean| (mean - 2.0).abs() < 1e-6), "{:?}", cell.usual(4.0, 0.0));
+    };
+    let mut config = Config::new();
+    config.stack_size = 1 << 20;
+    Runner::new(RandomScheduler::new(2_000), config).run(test);
 }
 
 #[test]
@@ -105,6 +121,6 @@ fn every_call_that_starts_is_counted_and_ends() {
         assert!(tier.down_for(0.0) > 0.0);
     };
     let mut config = Config::new();
-    config.stack_size = 1 << 20; // the default does not hold a tier
+    config.stack_size = 1 << 22; // the default does not hold a tier
     Runner::new(RandomScheduler::new(20_000), config).run(test);
 }

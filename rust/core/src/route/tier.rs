@@ -229,7 +229,6 @@ impl Tier {
                 if let Some(ttft) = ttft {
                     self.latency.observe_ttft(ttft, tokens, now);
                 }
-                self.latency.observe_decode(decode, output, now);
                 self.latency.observe_load(&Seen { prompt: tokens, ttft, decode, output, whole: true }, load, now);
             }
             Outcome::Stopped { ttft, decode, output } => {
@@ -300,16 +299,6 @@ impl Tier {
         self.latency.best_ttft(tokens)
     }
 
-    /// Predicted seconds per answer token, if known.
-    pub fn predicted_tpot(&self, now: f64) -> Option<f64> {
-        self.latency.under(self.next_load(), 1.0, now).1.or(self.spec.tpot)
-    }
-
-    /// Expected answer length in tokens.
-    pub fn expected_output(&self) -> Option<f64> {
-        self.latency.output_tokens()
-    }
-
     /// A quantile of the time to first token over the last minutes, once `least` calls support it: for prompts of about
     /// `tokens` as far as there are enough of them, or for all.
     pub fn ttft_quantile(&self, tokens: Option<f64>, q: f64, least: u32, now: f64) -> Option<f64> {
@@ -366,7 +355,7 @@ mod tests {
         assert!(small.start(0.0));
         small.finish(Outcome::Answered { ttft: Some(0.2), decode: 1.0, output: 11 }, 10.0, 1.0);
         assert!((small.predicted_ttft(10.0, 1.0).unwrap() - 0.2).abs() < 1e-3);
-        assert!((small.predicted_tpot(1.0).unwrap() - 0.1).abs() < 1e-3);
+        assert!((small.forecast(10.0, f64::INFINITY, 1.0).tpot.unwrap() - 0.1).abs() < 1e-3);
         assert!(small.start(1.0));
         small.finish(Outcome::Cancelled { waited: Some(0.01) }, 10.0, 1.0);
         assert!((small.predicted_ttft(10.0, 1.0).unwrap() - 0.2).abs() < 1e-3);
