@@ -13,6 +13,7 @@ pub mod persist;
 pub mod route;
 pub mod simd;
 pub mod text;
+mod values;
 pub mod verify;
 
 pub use error::{Error, Result};

@@ -17,7 +17,6 @@ mod sync;
 mod tail;
 mod top;
 mod validate;
-mod values;
 mod writer;
 
 pub use rows::Storage;

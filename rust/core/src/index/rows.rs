@@ -1,8 +1,8 @@
 //! Vectors in the form they are kept in.
 
-use super::values::Values;
 use crate::codec::half;
 use crate::simd::{Kernels, prefetch};
+use crate::values::Values;
 use crate::{Error, Result};
 use std::borrow::Cow;
 

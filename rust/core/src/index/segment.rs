@@ -2,7 +2,8 @@
 
 use super::page::{PAGE, Page};
 use crate::codec::{Basis, SlabCode, encode};
-use crate::simd::{BLOCK, Block, Blocks, HALF, Kernels, LINES, Line, RowCodes, SLAB, Terms};
+use crate::simd::{BLOCK, Blocks, HALF, Kernels, LINES, Line, RowCodes, SLAB, Terms};
+use crate::values::Values;
 use std::sync::Arc;
 
 /// Pages in a full segment.
@@ -22,9 +23,9 @@ pub(crate) struct Codes {
     pub(crate) blocks: Blocks,
     /// Later slabs of each row.
     pub(crate) later: usize,
-    pub(crate) rows: Vec<RowCodes>,
+    pub(crate) rows: Values<RowCodes>,
     /// Residual norm and coding error of each row in each later slab.
-    pub(crate) row_terms: Vec<[u8; 2]>,
+    pub(crate) row_terms: Values<[u8; 2]>,
 }
 
 impl Segment {
@@ -90,23 +91,22 @@ impl Codes {
         Self {
             basis: basis.clone(),
             blocks: Blocks {
-                heads: Vec::with_capacity(blocks),
-                head_terms: Vec::with_capacity(blocks),
-                tails: Vec::with_capacity(blocks),
-                terms: Vec::with_capacity(blocks),
+                heads: Values::with_capacity(blocks),
+                head_terms: Values::with_capacity(blocks),
+                tails: Values::with_capacity(blocks),
+                terms: Values::with_capacity(blocks),
             },
             later,
-            rows: Vec::with_capacity(later * pages * PAGE),
-            row_terms: Vec::with_capacity(later * pages * PAGE),
+            rows: Values::with_capacity(later * pages * PAGE),
+            row_terms: Values::with_capacity(later * pages * PAGE),
         }
     }
 
     /// Bytes held, the basis not counted.
     pub(crate) fn nbytes(&self) -> usize {
-        (self.blocks.heads.capacity() + self.blocks.tails.capacity()) * size_of::<Block>()
-            + (self.blocks.head_terms.capacity() + self.blocks.terms.capacity()) * size_of::<Terms>()
-            + self.rows.capacity() * size_of::<RowCodes>()
-            + self.row_terms.capacity() * 2
+        let Blocks { heads, head_terms, tails, terms } = &self.blocks;
+        let blocks = heads.nbytes() + head_terms.nbytes() + tails.nbytes() + terms.nbytes();
+        blocks + self.rows.nbytes() + self.row_terms.nbytes()
     }
 
     /// Codes and terms of one row in the later slabs.
@@ -118,15 +118,14 @@ impl Codes {
     /// Codes a page; slots without a row get codes of zero and stay dead.
     pub(crate) fn push(&mut self, page: &Page, kernels: &Kernels) {
         let start = self.blocks.heads.len() * BLOCK;
-        let slots = start + PAGE;
         for half in [&mut self.blocks.heads, &mut self.blocks.tails] {
-            half.resize(slots / BLOCK, [Line([0; 64]); LINES]);
+            half.extend_with(PAGE / BLOCK, [Line([0; 64]); LINES]);
         }
         for terms in [&mut self.blocks.head_terms, &mut self.blocks.terms] {
-            terms.resize(slots / BLOCK, Terms([0; 2 * BLOCK]));
+            terms.extend_with(PAGE / BLOCK, Terms([0; 2 * BLOCK]));
         }
-        self.rows.resize(slots * self.later, RowCodes([0; SLAB / 2]));
-        self.row_terms.resize(slots * self.later, [0; 2]);
+        self.rows.extend_with(PAGE * self.later, RowCodes([0; SLAB / 2]));
+        self.row_terms.extend_with(PAGE * self.later, [0; 2]);
         for first in (0..page.len()).step_by(4) {
             let rows: Vec<_> =
                 (first..page.len().min(first + 4)).map(|slot| page.rows.decode(self.basis.dim(), slot)).collect();

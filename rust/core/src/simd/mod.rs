@@ -19,9 +19,11 @@ pub(crate) mod gemm;
 mod left;
 #[cfg(target_arch = "aarch64")]
 mod neon;
+mod plain;
 mod prefetch;
 mod scalar;
 
+use crate::values::Values;
 use std::sync::LazyLock;
 
 pub use detected::Detected;
@@ -51,13 +53,13 @@ pub(crate) type Block = [Line; LINES];
 #[derive(Debug, Default)]
 pub(crate) struct Blocks {
     /// First halves of the slab: all that a scan reads of most blocks.
-    pub(crate) heads: Vec<Block>,
+    pub(crate) heads: Values<Block>,
     /// What belongs to the first halves: norms outside them, coding errors within.
-    pub(crate) head_terms: Vec<Terms>,
+    pub(crate) head_terms: Values<Terms>,
     /// Second halves.
-    pub(crate) tails: Vec<Block>,
+    pub(crate) tails: Values<Block>,
     /// What belongs to both halves together.
-    pub(crate) terms: Vec<Terms>,
+    pub(crate) terms: Values<Terms>,
 }
 
 /// Per-vector terms of the bound for one block: residual norm and coding error, interleaved.

@@ -114,7 +114,7 @@ fn scan_wide(query: &ScanQuery, blocks: &Blocks, out: &mut Vec<Candidate>) -> us
     });
     let (head_words, tail_words) = words.split_at(HALF / 4);
     let mut passed = 0;
-    for (number, (head, terms)) in blocks.heads.iter().zip(&blocks.head_terms).enumerate() {
+    for (number, (head, terms)) in blocks.heads.iter().zip(blocks.head_terms.iter()).enumerate() {
         let mut dots = [0; BLOCK];
         add_half(&mut dots, head, head_words);
         if passing(query.head, &dots, terms) != 0 {

@@ -118,7 +118,7 @@ fn add_half(dots: &mut [i32; BLOCK], block: &Block, weights: &[i8]) {
 
 fn scan(query: &ScanQuery, blocks: &Blocks, out: &mut Vec<Candidate>) -> usize {
     let mut passed = 0;
-    for (number, (head, terms)) in blocks.heads.iter().zip(&blocks.head_terms).enumerate() {
+    for (number, (head, terms)) in blocks.heads.iter().zip(blocks.head_terms.iter()).enumerate() {
         let mut dots = [0; BLOCK];
         add_half(&mut dots, head, &query.weights[..HALF]);
         if passing(query.head, &dots, terms) != 0 {
