@@ -22,6 +22,10 @@ const SURVEY_K: usize = 4096;
 /// Comparisons that cost about what preparing a query for one more slab does.
 const COMPARED_PER_SLAB: usize = 6;
 
+/// Rows of one segment from which what the scan left goes through the later slabs together. A lead for each from the start
+/// took 2,724 µs for 10 neighbours of 100,000, this 1,857.
+const SIEVED: usize = 128;
+
 /// Rows of which the scan could not say enough that are followed up together, the most promising first.
 const LEADS: usize = 64;
 /// Of these, rows that are fetched from memory at the same time.
@@ -34,6 +38,8 @@ pub(crate) struct Search<'a> {
     query: &'a [f32],
     bounds: Vec<(&'a Arc<Basis>, QueryBound<'a>)>,
     candidates: Vec<Candidate>,
+    reaches: Vec<f64>,
+    dots: Vec<i32>,
     leads: Vec<Lead<'a>>,
     /// Whether so few blocks end with their first half that testing it does not pay.
     whole: bool,
@@ -47,11 +53,13 @@ pub(crate) struct Search<'a> {
     pub(crate) top: TopK,
 }
 
-/// A row that may be a neighbour by its code in the first slab.
+/// A row that may be a neighbour by its code in the first slabs.
 #[derive(Debug)]
 struct Lead<'a> {
-    /// Upper bound of its similarity but for what lies outside the slab.
+    /// Upper bound of its similarity but for what lies outside the slabs looked at.
     reach: f64,
+    /// Later slabs looked at.
+    slabs: usize,
     /// Position of the query's preparation for its basis.
     bound: usize,
     segment: &'a Segment,
@@ -76,6 +84,8 @@ impl<'a> Search<'a> {
             query,
             bounds: Vec::new(),
             candidates: Vec::new(),
+            reaches: Vec::new(),
+            dots: Vec::new(),
             leads: Vec::new(),
             whole: false,
             survey,
@@ -155,14 +165,48 @@ impl<'a> Search<'a> {
         self.candidates.clear();
         let passed = (self.kernels.scan)(&scan, &codes.blocks, &mut self.candidates);
         self.whole |= passed * 5 > codes.blocks.heads.len() * 2;
-        let lead = |candidate: &Candidate| {
-            let (reach, row) = (bound.start(candidate.partial), candidate.row as usize);
-            Lead { reach, bound: at, segment, codes, row }
+        self.reaches.clear();
+        self.reaches.extend(self.candidates.iter().map(|candidate| bound.start(candidate.partial)));
+        let slabs = self.sieve(at, codes);
+        let lead = |(candidate, reach): (&Candidate, &f64)| Lead {
+            reach: *reach,
+            slabs,
+            bound: at,
+            segment,
+            codes,
+            row: candidate.row as usize,
         };
-        self.leads.extend(self.candidates.iter().map(lead));
+        self.leads.extend(self.candidates.iter().zip(&self.reaches).map(lead));
         if self.leads.len() >= LEADS {
             self.follow();
         }
+    }
+
+    /// Drops candidates that later slabs rule out, slab by slab while they are many; returns how many slabs that took.
+    fn sieve(&mut self, at: usize, codes: &Codes) -> usize {
+        let bound = &self.bounds[at].1;
+        let floor = f64::from(self.top.floor());
+        let mut slabs = 0;
+        while slabs < codes.later && self.candidates.len() >= SIEVED {
+            let query = bound.later(slabs + 1);
+            self.dots.clear();
+            let every = &codes.rows[slabs..];
+            (self.kernels.code_dots)(every, codes.later, &self.candidates, query.weights(), &mut self.dots);
+            let mut kept = 0;
+            let (candidates, reaches) = (&mut self.candidates[..], &mut self.reaches[..self.dots.len()]);
+            for (number, dot) in self.dots.iter().enumerate() {
+                let candidate = candidates[number];
+                let [residual, error] = codes.row_terms[candidate.row as usize * codes.later + slabs];
+                let reach = reaches[number] + query.part(*dot, error);
+                candidates[kept] = candidate;
+                reaches[kept] = reach;
+                kept += usize::from(reach + query.rest(residual) >= floor);
+            }
+            self.candidates.truncate(kept);
+            self.reaches.truncate(kept);
+            slabs += 1;
+        }
+        slabs
     }
 
     /// Looks closer at what the scan left: in later slabs, then at the vectors themselves.
@@ -200,7 +244,7 @@ impl<'a> Search<'a> {
         let bound = &self.bounds[lead.bound].1;
         let floor = f64::from(self.top.floor());
         let mut sum = lead.reach;
-        lead.codes.later(lead.row).take(slabs).enumerate().all(|(slab, (code, [residual, error]))| {
+        lead.codes.later(lead.row).take(slabs).enumerate().skip(lead.slabs).all(|(slab, (code, [residual, error]))| {
             let query = bound.later(slab + 1);
             sum += query.part((self.kernels.code_dot)(code, query.weights()), error);
             sum + query.rest(residual) >= floor

@@ -14,7 +14,7 @@ use std::arch::x86_64::*;
 /// The table, if this machine has every feature that the functions below are compiled with.
 pub(super) fn kernels() -> Option<&'static Kernels> {
     static KERNELS: Kernels =
-        Kernels { isa: Isa::Avx2, dot, dot_half, dot_bytes, project, project_four, scan, code_dot };
+        Kernels { isa: Isa::Avx2, dot, dot_half, dot_bytes, project, project_four, scan, code_dot, code_dots };
     (is_x86_feature_detected!("avx2") && is_x86_feature_detected!("f16c")).then_some(&KERNELS)
 }
 
@@ -51,6 +51,11 @@ fn scan(query: &ScanQuery, blocks: &Blocks, out: &mut Vec<Candidate>) -> usize {
 fn code_dot(codes: &RowCodes, weights: &[i8; SLAB]) -> i32 {
     // SAFETY: `kernels` hands this function out only after detecting the features of `code_dot_wide`.
     unsafe { code_dot_wide(codes, weights) }
+}
+
+fn code_dots(codes: &[RowCodes], each: usize, rows: &[Candidate], weights: &[i8; SLAB], out: &mut Vec<i32>) {
+    // SAFETY: `kernels` hands this function out only after detecting the features of `code_dots_wide`.
+    unsafe { code_dots_wide(codes, each, rows, weights, out) }
 }
 
 #[target_feature(enable = "avx2,f16c")]
@@ -232,22 +237,46 @@ fn stored(sums: [__m256i; 2]) -> Sums {
     unsafe { std::mem::transmute::<[__m256i; 2], Sums>(sums) }
 }
 
+/// Both halves of a row's weights.
 #[target_feature(enable = "avx2,f16c")]
-fn code_dot_wide(codes: &RowCodes, weights: &[i8; SLAB]) -> i32 {
+fn halves(weights: &[i8; SLAB]) -> [__m256i; 2] {
+    // SAFETY: `weights` is 64 bytes, read as two halves of 32.
+    unsafe { [_mm256_loadu_si256(weights.as_ptr().cast()), _mm256_loadu_si256(weights.as_ptr().add(SLAB / 2).cast())] }
+}
+
+/// Eight sums that together are the inner product.
+#[target_feature(enable = "avx2,f16c")]
+fn code_sums(codes: &RowCodes, [first, second]: [__m256i; 2]) -> __m256i {
     let low_half = _mm256_set1_epi8(15);
-    // SAFETY: `RowCodes` is 32 bytes, aligned to 32; `weights` is 64 bytes, read as two halves of 32.
-    let (bytes, first, second) = unsafe {
-        (
-            _mm256_load_si256(codes.0.as_ptr().cast()),
-            _mm256_loadu_si256(weights.as_ptr().cast()),
-            _mm256_loadu_si256(weights.as_ptr().add(SLAB / 2).cast()),
-        )
-    };
+    // SAFETY: `RowCodes` is 32 bytes, aligned to 32.
+    let bytes = unsafe { _mm256_load_si256(codes.0.as_ptr().cast()) };
     let low = _mm256_maddubs_epi16(_mm256_and_si256(bytes, low_half), first);
     let high = _mm256_maddubs_epi16(_mm256_and_si256(_mm256_srli_epi16::<4>(bytes), low_half), second);
-    let sums = _mm256_madd_epi16(_mm256_add_epi16(low, high), _mm256_set1_epi16(1));
+    _mm256_madd_epi16(_mm256_add_epi16(low, high), _mm256_set1_epi16(1))
+}
+
+#[target_feature(enable = "avx2,f16c")]
+fn code_dot_wide(codes: &RowCodes, weights: &[i8; SLAB]) -> i32 {
+    let sums = code_sums(codes, halves(weights));
     let sums = _mm_add_epi32(_mm256_castsi256_si128(sums), _mm256_extracti128_si256::<1>(sums));
     let sums = _mm_add_epi32(sums, _mm_shuffle_epi32::<0b00_00_11_10>(sums));
     let sums = _mm_add_epi32(sums, _mm_shuffle_epi32::<0b00_00_00_01>(sums));
     _mm_cvtsi128_si32(sums)
+}
+
+#[target_feature(enable = "avx2,f16c")]
+fn code_dots_wide(codes: &[RowCodes], each: usize, rows: &[Candidate], weights: &[i8; SLAB], out: &mut Vec<i32>) {
+    let weights = halves(weights);
+    for four in rows.chunks(4) {
+        let mut sums = [_mm256_setzero_si256(); 4];
+        for (sums, row) in sums.iter_mut().zip(four) {
+            *sums = code_sums(&codes[row.row as usize * each], weights);
+        }
+        let sums = _mm256_hadd_epi32(_mm256_hadd_epi32(sums[0], sums[1]), _mm256_hadd_epi32(sums[2], sums[3]));
+        let sums = _mm_add_epi32(_mm256_castsi256_si128(sums), _mm256_extracti128_si256::<1>(sums));
+        let mut dots = [0; 4];
+        // SAFETY: `dots` is four integers of 32 bits.
+        unsafe { _mm_storeu_si128(dots.as_mut_ptr().cast(), sums) };
+        out.extend_from_slice(&dots[..four.len()]);
+    }
 }

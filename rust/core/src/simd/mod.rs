@@ -123,6 +123,9 @@ type ProjectFour = fn(&[Columns], [&[f32]; 4]) -> [[f32; SLAB]; 4];
 /// Appends the vectors that survive; returns the number of blocks whose second half had to be looked at.
 type Scan = fn(&ScanQuery, &Blocks, &mut Vec<Candidate>) -> usize;
 
+/// Inner products of some rows' codes with weights: every row has so many codes, of which the first is taken.
+type CodeDots = fn(&[RowCodes], usize, &[Candidate], &[i8; SLAB], &mut Vec<i32>);
+
 /// The functions of one instruction set.
 #[derive(Debug)]
 pub(crate) struct Kernels {
@@ -142,6 +145,8 @@ pub(crate) struct Kernels {
     pub(crate) scan: Scan,
     /// Inner product of row-wise codes with weights.
     pub(crate) code_dot: fn(&RowCodes, &[i8; SLAB]) -> i32,
+    /// Appends the same for many rows.
+    pub(crate) code_dots: CodeDots,
 }
 
 /// An instruction set with kernels of its own.

@@ -11,7 +11,7 @@ use std::arch::aarch64::*;
 /// The table, if this machine has NEON.
 pub(super) fn kernels() -> Option<&'static Kernels> {
     static KERNELS: Kernels =
-        Kernels { isa: Isa::Neon, dot, dot_half, dot_bytes, project, project_four, scan, code_dot };
+        Kernels { isa: Isa::Neon, dot, dot_half, dot_bytes, project, project_four, scan, code_dot, code_dots };
     std::arch::is_aarch64_feature_detected!("neon").then_some(&KERNELS)
 }
 
@@ -53,6 +53,11 @@ fn scan(query: &ScanQuery, blocks: &Blocks, out: &mut Vec<Candidate>) -> usize {
 fn code_dot(codes: &RowCodes, weights: &[i8; SLAB]) -> i32 {
     // SAFETY: `kernels` hands this function out only after detecting NEON.
     unsafe { code_dot_wide(codes, weights) }
+}
+
+fn code_dots(codes: &[RowCodes], each: usize, rows: &[Candidate], weights: &[i8; SLAB], out: &mut Vec<i32>) {
+    // SAFETY: `kernels` hands this function out only after detecting the features of `code_dots_wide`.
+    unsafe { code_dots_wide(codes, each, rows, weights, out) }
 }
 
 #[target_feature(enable = "neon")]
@@ -143,6 +148,13 @@ fn add_half(dots: &mut [i32; BLOCK], block: &Block, words: &[int8x16_t]) {
         }
         // SAFETY: `dots` is an array of 4 integers, read and written whole.
         unsafe { vst1q_s32(dots.as_mut_ptr(), vaddq_s32(vld1q_s32(dots.as_ptr()), vpaddlq_s16(sums))) };
+    }
+}
+
+#[target_feature(enable = "neon")]
+fn code_dots_wide(codes: &[RowCodes], each: usize, rows: &[Candidate], weights: &[i8; SLAB], out: &mut Vec<i32>) {
+    for row in rows {
+        out.push(code_dot_wide(&codes[row.row as usize * each], weights));
     }
 }
 

@@ -7,7 +7,7 @@ use super::{
 use crate::codec::half;
 
 pub(super) static KERNELS: Kernels =
-    Kernels { isa: Isa::Scalar, dot, dot_half, dot_bytes, project, project_four, scan, code_dot };
+    Kernels { isa: Isa::Scalar, dot, dot_half, dot_bytes, project, project_four, scan, code_dot, code_dots };
 
 /// Lanes of the float sums.
 pub(super) const LANES: usize = 32;
@@ -130,6 +130,10 @@ fn scan(query: &ScanQuery, blocks: &Blocks, out: &mut Vec<Candidate>) -> usize {
         }
     }
     passed
+}
+
+fn code_dots(codes: &[RowCodes], each: usize, rows: &[Candidate], weights: &[i8; SLAB], out: &mut Vec<i32>) {
+    out.extend(rows.iter().map(|row| code_dot(&codes[row.row as usize * each], weights)));
 }
 
 fn code_dot(codes: &RowCodes, weights: &[i8; SLAB]) -> i32 {

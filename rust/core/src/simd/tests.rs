@@ -108,6 +108,22 @@ proptest! {
             prop_assert_eq!((kernels.code_dot)(&codes, &weights), (scalar().code_dot)(&codes, &weights));
         }
     }
+
+    #[test]
+    fn code_dots_are_those_of_the_rows(seed in any::<u64>(), each in 1_usize..4, count in 0_usize..23) {
+        let every: Vec<RowCodes> =
+            (0..40 * each).map(|row| RowCodes(bytes(seed ^ row as u64, 32).try_into().expect("32 bytes"))).collect();
+        let weights = bytes(!seed, SLAB);
+        let weights = std::array::from_fn(|d| (weights[d] as i8).max(-127));
+        let rows: Vec<Candidate> =
+            bytes(seed.rotate_left(3), count).into_iter().map(|at| Candidate { row: u32::from(at) % 40, partial: 0 }).collect();
+        for kernels in sets() {
+            let mut dots = vec![7];
+            (kernels.code_dots)(&every, each, &rows, &weights, &mut dots);
+            let expected = rows.iter().map(|row| (scalar().code_dot)(&every[row.row as usize * each], &weights));
+            prop_assert_eq!(dots, std::iter::once(7).chain(expected).collect::<Vec<_>>());
+        }
+    }
 }
 
 #[test]
