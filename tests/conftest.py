@@ -7,12 +7,15 @@ every test that needs them.
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from nearhit.embed import CTranslate2Embedder
 
 MODEL_FIXTURES = {"minilm", "smollm", "embedder"}
@@ -47,6 +50,14 @@ def embedder(minilm: Path) -> CTranslate2Embedder:
     from nearhit.embed import CTranslate2Embedder  # noqa: PLC0415 - only where a test asks for it
 
     return CTranslate2Embedder(device="cpu")
+
+
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """SIGINT interrupts, though a shell that runs the tests in the background has it ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture(scope="session")

@@ -147,6 +147,7 @@ def test_a_caller_that_is_called_off_leaves_the_queue() -> None:
     idle(gatherer)
 
 
+@pytest.mark.usefixtures("interruptible")
 def interrupt_main_when(condition: threading.Semaphore | None, gatherer: Gatherer, count: int) -> threading.Thread:
     """Ctrl-C in the main thread, once that many wait or the model is entered."""
 

@@ -85,6 +85,7 @@ def test_vectors_do_not_depend_on_who_shares_the_pass(minilm: Path, compute_type
     assert_same(together, expected[:40], within)
 
 
+@pytest.mark.usefixtures("interruptible")
 def test_an_interrupted_waiter_and_an_impatient_one_disturb_nobody(single: CTranslate2Embedder) -> None:
     expected = alone(single, TEXTS[:9])
     gate = Gate(single)
