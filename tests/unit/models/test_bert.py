@@ -72,8 +72,8 @@ def test_int8_stays_close_even_on_a_tiny_model(home: Path, make_bert: Callable[.
     folder = make_bert()
     full = CTranslate2Embedder(folder, device="cpu", compute_type="float32").embed(TEXTS)
     small = CTranslate2Embedder(folder, device="cpu", compute_type="int8").embed(TEXTS)
-    # .99 with VNNI; without, CTranslate2 has coarser products, and a tiny model few of them to average over.
-    assert (full * small).sum(1).min() > 0.9
+    # More than .99 with VNNI; without, .961 was seen: a tiny model has few products to average over.
+    assert (full * small).sum(1).min() > 0.95
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 #![cfg_attr(not(test), expect(clippy::wildcard_imports, reason = "dozens of intrinsics, told apart by their prefix"))]
 #![expect(unsafe_code, reason = "intrinsics and the call into functions compiled for an instruction set")]
 
+use super::avx2::{halves, total, totals};
 use super::left::{CHUNK, Left, Sums};
 use super::scalar::{self, LANES, add_tail, collect, reduce};
 use super::{
@@ -225,13 +226,6 @@ fn stored(sums: __m512i) -> Sums {
     unsafe { std::mem::transmute::<__m512i, Sums>(sums) }
 }
 
-/// Both halves of a row's weights.
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
-fn halves(weights: &[i8; SLAB]) -> [__m256i; 2] {
-    // SAFETY: `weights` is 64 bytes, read as two halves of 32.
-    unsafe { [_mm256_loadu_si256(weights.as_ptr().cast()), _mm256_loadu_si256(weights.as_ptr().add(SLAB / 2).cast())] }
-}
-
 /// Eight sums that together are the inner product.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
 fn code_sums(codes: &RowCodes, [first, second]: [__m256i; 2]) -> __m256i {
@@ -245,11 +239,7 @@ fn code_sums(codes: &RowCodes, [first, second]: [__m256i; 2]) -> __m256i {
 
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
 fn code_dot_wide(codes: &RowCodes, weights: &[i8; SLAB]) -> i32 {
-    let sums = code_sums(codes, halves(weights));
-    let sums = _mm_add_epi32(_mm256_castsi256_si128(sums), _mm256_extracti128_si256::<1>(sums));
-    let sums = _mm_add_epi32(sums, _mm_shuffle_epi32::<0b00_00_11_10>(sums));
-    let sums = _mm_add_epi32(sums, _mm_shuffle_epi32::<0b00_00_00_01>(sums));
-    _mm_cvtsi128_si32(sums)
+    total(code_sums(codes, halves(weights)))
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
@@ -260,11 +250,6 @@ fn code_dots_wide(codes: &[RowCodes], each: usize, rows: &[Candidate], weights: 
         for (sums, row) in sums.iter_mut().zip(four) {
             *sums = code_sums(&codes[row.row as usize * each], weights);
         }
-        let sums = _mm256_hadd_epi32(_mm256_hadd_epi32(sums[0], sums[1]), _mm256_hadd_epi32(sums[2], sums[3]));
-        let sums = _mm_add_epi32(_mm256_castsi256_si128(sums), _mm256_extracti128_si256::<1>(sums));
-        let mut dots = [0; 4];
-        // SAFETY: `dots` is four integers of 32 bits.
-        unsafe { _mm_storeu_si128(dots.as_mut_ptr().cast(), sums) };
-        out.extend_from_slice(&dots[..four.len()]);
+        out.extend_from_slice(&totals(sums)[..four.len()]);
     }
 }
