@@ -1,31 +1,12 @@
 //! Online latency estimates in atomics: by prompt length, by load, and quantiles.
 
 use crate::route::atomic::{AtomicU32, Relaxed};
+use crate::route::good::Good;
 use crate::route::lengths::Lengths;
 use crate::route::load::ByLoad;
 
 /// Share of the way that the remembered good latency moves up with each slower observation.
 const GOOD_RISE: f32 = 0.05;
-
-/// A good value: the least seen, which rises slowly where all later ones are above it.
-#[derive(Debug, Default)]
-pub(super) struct Good(AtomicU32); // f32 bits; 0 = nothing seen
-
-impl Good {
-    pub(super) fn observe(&self, value: f64) {
-        let value = value as f32;
-        let _ = self.0.fetch_update(Relaxed, Relaxed, |word| {
-            let good = f32::from_bits(word);
-            let good = if word == 0 || value < good { value } else { good + GOOD_RISE * (value - good) };
-            Some(good.max(f32::MIN_POSITIVE).to_bits())
-        });
-    }
-
-    pub(super) fn read(&self) -> Option<f64> {
-        let good = f32::from_bits(self.0.load(Relaxed));
-        (good > 0.0).then_some(f64::from(good))
-    }
-}
 
 /// A wait counts as so many times what was expected at most.
 const LONGEST_WAIT: f64 = 4.0;
@@ -67,7 +48,7 @@ impl LatencyModel {
     /// Adds a measured time to first token of a prompt of `tokens`.
     pub fn observe_ttft(&self, seconds: f64, tokens: f64, now: f64) {
         if seconds.is_finite() && seconds >= 0.0 {
-            self.ttft[length_class(tokens)].observe(seconds);
+            self.ttft[length_class(tokens)].observe(seconds, GOOD_RISE);
             self.quantiles[length_class(tokens)].observe(seconds, now);
         }
     }
@@ -228,20 +209,7 @@ fn quantile(counts: &[u32; STEPS], seen: u32, q: f64) -> f64 {
 
 #[cfg(all(test, not(feature = "model")))]
 mod tests {
-    use super::{Good, LatencyModel, Seen};
-
-    #[test]
-    fn the_good_value_is_the_least_and_rises_slowly() {
-        let good = Good::default();
-        assert_eq!(good.read(), None);
-        good.observe(2.0);
-        good.observe(0.1);
-        assert!((good.read().unwrap() - 0.1).abs() < 1e-6);
-        good.observe(2.0);
-        assert!(good.read().is_some_and(|value| value < 0.2));
-        (0..200).for_each(|_| good.observe(2.0));
-        assert!(good.read().is_some_and(|value| value > 1.9));
-    }
+    use super::{LatencyModel, Seen};
 
     #[test]
     fn lengths_are_kept_apart_and_borrowed_from_the_nearest() {

@@ -1,7 +1,8 @@
 //! What a quantity is at a given number of calls in flight, learned as it comes.
 
-use crate::route::atomic::{AtomicU32, AtomicU64, Relaxed};
+use crate::route::atomic::{AtomicU64, Relaxed};
 use crate::route::clock::{millis, since};
+use crate::route::good::Good;
 
 /// Classes of load: each number up to 8, then four an octave, up to some 500.
 const BINS: usize = 33;
@@ -11,7 +12,7 @@ const NEAR: [f64; 5] = [0.1, 0.3, 1.0, 0.3, 0.1];
 const ENOUGH: u32 = 20;
 /// Weight of a new observation at a load that was often seen.
 const LEAST_WEIGHT: f32 = 0.06;
-/// Share of the way that the low value moves up with each higher observation.
+/// Share of the way that the good value moves up with each higher observation.
 const GOOD_RISE: f32 = 0.01;
 /// Weight of a new observation in the drift.
 const DRIFT_WEIGHT: f32 = 0.15;
@@ -45,12 +46,12 @@ const fn unpack(word: u64) -> (f32, u32) {
 pub(super) struct ByLoad {
     means: [AtomicU64; BINS], // f32 bits of the mean, then its observations; 0 = nothing seen
     drift: AtomicU64,         // f32 bits of the factor less 1, then milliseconds
-    good: AtomicU32,          // f32 bits of a low value, which rises slowly
+    good: Good,
 }
 
 impl Default for ByLoad {
     fn default() -> Self {
-        Self { means: std::array::from_fn(|_| AtomicU64::new(0)), drift: AtomicU64::new(0), good: AtomicU32::new(0) }
+        Self { means: std::array::from_fn(|_| AtomicU64::new(0)), drift: AtomicU64::new(0), good: Good::default() }
     }
 }
 
@@ -58,10 +59,7 @@ impl ByLoad {
     /// Adds an observation at a load.
     pub(super) fn observe(&self, value: f64, load: f64, now: f64) {
         let value = value.max(0.0);
-        let good = f32::from_bits(self.good.load(Relaxed));
-        let low = value as f32;
-        let low = if good == 0.0 || low < good { low } else { good + GOOD_RISE * (low - good) };
-        self.good.store(low.to_bits(), Relaxed);
+        self.good.observe(value, GOOD_RISE);
         let expected = self.mean(load).unwrap_or(value).max(1e-9);
         // Not of logarithms: the mean of a skewed quantity is above what its logarithms say.
         let off = ((value.max(1e-9) / expected) as f32).min(LARGEST_DRIFT) - 1.0;
@@ -99,7 +97,7 @@ impl ByLoad {
             return value;
         }
         let (_, then) = unpack(self.drift.load(Relaxed));
-        let good = f64::from(f32::from_bits(self.good.load(Relaxed))).min(value);
+        let good = self.good.read().map_or(value, |good| good.min(value));
         good + (value - good) * f64::from(fade(then, now))
     }
 

@@ -12,6 +12,7 @@ mod calibrate;
 mod clock;
 mod decide;
 mod dice;
+mod good;
 mod head;
 mod latency;
 mod lengths;
