@@ -33,7 +33,9 @@ impl<K: Hash + Eq, V: Clone> Map<K, V> {
         K: Copy,
     {
         let keys: Vec<K> = self.at_once().keys().copied().collect();
-        keys.iter().for_each(|key| self.remove(key));
+        for key in keys {
+            self.remove(key);
+        }
     }
 
     pub(super) fn len(&self) -> usize {

@@ -9,7 +9,7 @@ use shuttle::{Config, Runner, check_dfs, thread};
 
 use crate::route::breaker::{Breaker, BreakerOptions};
 use crate::route::budget::{Budget, BudgetOptions};
-use crate::route::latency::Good;
+use crate::route::good::Good;
 use crate::route::load::ByLoad;
 use crate::route::tier::{Outcome, Tier, TierSpec};
 
@@ -72,8 +72,8 @@ fn a_good_value_survives_a_race_with_a_worse_one() {
     in_every_order(|| {
         let cell = Arc::new(Good::default());
         let shared = Arc::clone(&cell);
-        let other = thread::spawn(move || shared.observe(5.0));
-        cell.observe(0.1);
+        let other = thread::spawn(move || shared.observe(5.0, 0.05));
+        cell.observe(0.1, 0.05);
         other.join().unwrap();
         // Whichever came first: the lower one counts at once, or has begun to rise by one observation.
         assert!(cell.read().is_some_and(|seen| seen < 0.4), "{:?}", cell.read());
