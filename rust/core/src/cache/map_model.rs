@@ -34,7 +34,7 @@ impl<K: Hash + Eq, V: Clone> Map<K, V> {
     {
         let keys: Vec<K> = self.at_once().keys().copied().collect();
         for key in keys {
-            self.remove(key);
+            self.remove(&key);
         }
     }
 
