@@ -50,13 +50,36 @@ impl<T: Pod> Values<T> {
         }
     }
 
+    /// Puts these in the place of all values.
+    pub(crate) fn refill(&mut self, values: impl Iterator<Item = T>) {
+        match self {
+            Self::Held(held) => {
+                held.clear();
+                held.extend(values);
+            }
+            Self::Mapped { len, .. } => {
+                *len = 0;
+                for value in values {
+                    self.extend_from_slice(&[value]);
+                }
+            }
+        }
+    }
+
     /// Makes it so many values longer, all of them `value`.
     pub(crate) fn extend_with(&mut self, more: usize, value: T) {
         match self {
             Self::Held(values) => values.resize(values.len() + more, value),
-            Self::Mapped { .. } => {
-                for _ in 0..more {
-                    self.extend_from_slice(&[value]);
+            Self::Mapped { pages, len, .. } => {
+                let end = *len + more;
+                if let Some(place) = bytemuck::cast_slice_mut::<u8, T>(pages).get_mut(*len..end) {
+                    place.fill(value);
+                    *len = end;
+                } else {
+                    let mut larger = Self::with_capacity(end.next_power_of_two());
+                    larger.extend_from_slice(self);
+                    larger.extend_with(more, value);
+                    *self = larger;
                 }
             }
         }
@@ -136,6 +159,8 @@ mod tests {
             values[1] = -1.0;
             expected[1] = -1.0;
             assert_eq!(*values, *expected);
+            values.refill([3.0, 4.0].into_iter());
+            assert_eq!(*values, [3.0, 4.0]);
             assert!(values.nbytes() >= 4 * values.len());
             assert!(matches!(values, Values::Held(_)) || values.nbytes().is_multiple_of(GRAIN));
         }

@@ -1,6 +1,6 @@
 //! The writing side: stores, evictions, invalidation.
 
-use super::bytes::record_bytes;
+use super::bytes::{record_bytes, scattered};
 use super::clock::{Millis, NEVER, whole_millis};
 use super::counters::Event;
 use super::durable::Origin;
@@ -506,5 +506,5 @@ impl Cache {
 fn charge(entry: &Entry) -> usize {
     let exact = record_bytes(size_of::<(Fingerprint, Arc<Entry>)>());
     let near = if entry.vector.is_some() { record_bytes(size_of::<(NearKey, Arc<Entry>)>()) } else { 0 };
-    entry.heap_bytes() + exact + near
+    scattered(entry.heap_bytes() + exact + near)
 }

@@ -5,6 +5,7 @@ use super::Basis;
 use super::basis::MAX_SLABS;
 use super::eigen::Jacobi;
 use crate::simd::{Kernels, SLAB};
+use crate::values::Values;
 
 /// Passes over the sample. The start is made of rows of the sample itself, so one brings the subspace close: a
 /// second one left lookups on 100,000 MiniLM vectors as they were and took a third as long again.
@@ -15,14 +16,14 @@ const ORDERED: usize = 2 * SLAB;
 /// Sweeps of the eigensolver: only the order of the directions matters.
 const EIGEN_SWEEPS: usize = 4;
 
-/// A basis in the making.
+/// A basis in the making. What it works on comes from the system and goes back to it.
 #[derive(Debug)]
 pub(crate) struct Lesson {
     dim: usize,
     /// `sample.len() / dim` unit vectors, end to end.
-    sample: Vec<f32>,
+    sample: Values<f32>,
     /// The directions so far, `width x dim`.
-    rows: Vec<f32>,
+    rows: Values<f32>,
     stage: Stage,
 }
 
@@ -31,23 +32,25 @@ enum Stage {
     /// Gram-Schmidt on row `at`, after so many passes.
     Orthogonalise { passes: usize, at: usize, axis: usize },
     /// Multiplication by the second moment, one sample row at a time.
-    Multiply { passes: usize, at: usize, sums: Vec<f32> },
+    Multiply { passes: usize, at: usize, sums: Values<f32> },
     /// The second moment within the leading directions, and along each of the others.
     Moment { at: usize, moment: Vec<f64>, energies: Vec<f64> },
     /// Its eigenvectors.
     Diagonalise(Box<Jacobi>, Vec<f64>),
     /// One direction of the result at a time, orthogonalised in double precision.
-    Finish { vectors: Vec<f64>, energies: Vec<f64>, done: Vec<f64> },
+    Finish { vectors: Vec<f64>, energies: Vec<f64>, done: Values<f64> },
 }
 
 impl Lesson {
     /// A lesson from unit vectors of length `dim` that lie end to end.
-    pub(crate) fn new(dim: usize, sample: Vec<f32>) -> Self {
+    pub(crate) fn new(dim: usize, sample: Values<f32>) -> Self {
         let width = dim.min(MAX_SLABS * SLAB);
         let stride = (sample.len() / dim / width).max(1);
-        let mut rows: Vec<f32> =
-            sample.chunks_exact(dim).step_by(stride).take(width).flat_map(|row| row.iter().copied()).collect();
-        rows.resize(width * dim, 0.0);
+        let mut rows = Values::with_capacity(width * dim);
+        for row in sample.chunks_exact(dim).step_by(stride).take(width) {
+            rows.extend_from_slice(row);
+        }
+        rows.extend_with(width * dim - rows.len(), 0.0);
         Self { dim, sample, rows, stage: Stage::Orthogonalise { passes: 0, at: 0, axis: 0 } }
     }
 
@@ -72,7 +75,9 @@ impl Lesson {
                         let ordered = width.min(ORDERED);
                         Stage::Moment { at: 0, moment: vec![0.0; ordered * ordered], energies: vec![0.0; width] }
                     } else {
-                        Stage::Multiply { passes: *passes + 1, at: 0, sums: vec![0.0; self.rows.len()] }
+                        let mut sums = Values::with_capacity(width * dim);
+                        sums.extend_with(width * dim, 0.0);
+                        Stage::Multiply { passes: *passes + 1, at: 0, sums }
                     };
                 }
             }
@@ -108,7 +113,7 @@ impl Lesson {
                     let count = (self.sample.len() / dim) as f64;
                     energies.iter_mut().zip(values).for_each(|(energy, value)| *energy = value.max(0.0));
                     let energies = energies.iter().map(|energy| energy / count).collect();
-                    self.stage = Stage::Finish { vectors, energies, done: Vec::with_capacity(width * dim) };
+                    self.stage = Stage::Finish { vectors, energies, done: Values::with_capacity(width * dim) };
                 }
             }
             Stage::Finish { vectors, energies, done } => {
@@ -117,7 +122,7 @@ impl Lesson {
                     Some(vector) => direction(vector, &self.rows, dim, done),
                     None => direction(&[1.0], &self.rows[at * dim..], dim, done),
                 };
-                done.extend(next);
+                done.extend_from_slice(&next);
                 if done.len() == width * dim {
                     return Some(Basis::from_orthonormal(dim, done, energies));
                 }

@@ -26,7 +26,7 @@ pub(crate) use bound::QueryBound;
 pub(crate) use encode::{SlabCode, encode};
 pub(crate) use lesson::Lesson;
 pub use shared::SharedBasis;
-pub(crate) use unit::{float_error, unit};
+pub(crate) use unit::{float_error, scaled, unit, unit_scale};
 
 #[cfg(test)]
 mod tests;

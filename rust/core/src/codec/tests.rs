@@ -50,7 +50,7 @@ fn check(basis: &Basis, data: &[Vec<f32>], queries: &[Vec<f32>]) -> std::result:
 }
 
 fn learn(dim: usize, sample: &[Vec<f32>]) -> Basis {
-    let mut lesson = Lesson::new(dim, sample.concat());
+    let mut lesson = Lesson::new(dim, sample.concat().into());
     loop {
         if let Some(basis) = lesson.step(kernels()) {
             return basis;

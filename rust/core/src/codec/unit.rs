@@ -7,9 +7,19 @@ pub(crate) fn float_error(dim: usize) -> f64 {
     (dim + 8) as f64 * f64::from(f32::EPSILON)
 }
 
-/// The vector divided by its norm, which is taken in double precision so that neither huge nor tiny
-/// values overflow.
+/// The vector divided by its norm.
 pub(crate) fn unit(vector: &[f32], dim: usize) -> Result<Vec<f32>> {
+    let scale = unit_scale(vector, dim)?;
+    Ok(scaled(vector, scale).collect())
+}
+
+/// The vector's values times what [`unit_scale`] gave for it.
+pub(crate) fn scaled(vector: &[f32], scale: f64) -> impl ExactSizeIterator<Item = f32> + Clone {
+    vector.iter().map(move |value| (f64::from(*value) * scale) as f32)
+}
+
+/// One by the vector's norm, which is taken in double precision so that neither huge nor tiny values overflow.
+pub(crate) fn unit_scale(vector: &[f32], dim: usize) -> Result<f64> {
     if vector.len() != dim {
         return Err(Error::Dimension { expected: dim, got: vector.len() });
     }
@@ -21,8 +31,7 @@ pub(crate) fn unit(vector: &[f32], dim: usize) -> Result<Vec<f32>> {
     if square == 0.0 {
         return Err(Error::ZeroVector);
     }
-    let scale = square.sqrt().recip();
-    Ok(vector.iter().map(|value| (f64::from(*value) * scale) as f32).collect())
+    Ok(square.sqrt().recip())
 }
 
 /// The squared norm, in sums that do not wait for each other.

@@ -21,10 +21,9 @@ mod writer;
 
 pub use rows::Storage;
 
-use crate::codec::{SharedBasis, unit};
+use crate::codec::{SharedBasis, unit, unit_scale};
 use crate::simd::kernels;
 use crate::{Error, Result};
-use rows::Rows;
 use search::Search;
 use snapshot::Snapshot;
 use std::sync::{Arc, PoisonError};
@@ -140,24 +139,20 @@ impl VectorIndex {
 
     /// Adds a vector, normalised here, and returns its id; ids ascend and are never used twice.
     pub fn add(&self, vector: &[f32]) -> Result<u64> {
-        let row = Rows::one(self.storage, unit(vector, self.dim)?);
+        let scale = unit_scale(vector, self.dim)?;
         let mut writer = self.lock();
-        Ok(self.push(&mut writer, row))
+        let id = writer.push(vector, scale, kernels());
+        self.publish(&mut writer);
+        self.len.fetch_add(1, Ordering::Relaxed);
+        Ok(id)
     }
 
     /// Adds the vectors that lie end to end in `rows`, all or none, and returns their ids.
     pub fn add_many(&self, rows: &[f32]) -> Result<Vec<u64>> {
         for row in rows.chunks(self.dim) {
-            unit(row, self.dim)?;
+            unit_scale(row, self.dim)?;
         }
         rows.chunks(self.dim).map(|row| self.add(row)).collect()
-    }
-
-    fn push(&self, writer: &mut Writer, row: Rows) -> u64 {
-        let id = writer.push(row, kernels());
-        self.publish(writer);
-        self.len.fetch_add(1, Ordering::Relaxed);
-        id
     }
 
     /// Codes nothing from here on until [`Self::code_deferred`]: for many vectors that come before the first query.

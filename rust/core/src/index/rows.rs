@@ -1,6 +1,6 @@
 //! Vectors in the form they are kept in.
 
-use crate::codec::half;
+use crate::codec::{half, scaled};
 use crate::simd::{Kernels, prefetch};
 use crate::values::Values;
 use crate::{Error, Result};
@@ -79,16 +79,29 @@ impl Rows {
         }
     }
 
-    /// One unit vector.
-    pub(crate) fn one(storage: Storage, unit: Vec<f32>) -> Self {
-        match storage {
-            Storage::F32 => Self::F32(unit.into()),
-            Storage::F16 => Self::F16(unit.into_iter().map(half::from_f32).collect::<Vec<_>>().into()),
-            Storage::Int8 => {
-                let largest = unit.iter().fold(0.0_f32, |largest, value| largest.max(value.abs()));
-                let codes: Vec<i8> = unit.iter().map(|value| (value * (127.0 / largest)).round() as i8).collect();
-                let square: f64 = codes.iter().map(|code| f64::from(*code).powi(2)).sum();
-                Self::Int8(codes.into(), vec![square.sqrt().recip() as f32])
+    /// One vector times `scale`, which makes its norm 1.
+    pub(crate) fn one(storage: Storage, vector: &[f32], scale: f64) -> Self {
+        let mut row = match storage {
+            Storage::F32 => Self::F32(Vec::with_capacity(vector.len()).into()),
+            Storage::F16 => Self::F16(Vec::with_capacity(vector.len()).into()),
+            Storage::Int8 => Self::Int8(Vec::with_capacity(vector.len()).into(), Vec::with_capacity(1)),
+        };
+        row.set(vector, scale);
+        row
+    }
+
+    /// Makes this one vector times `scale`, in the memory it has.
+    pub(crate) fn set(&mut self, vector: &[f32], scale: f64) {
+        let unit = scaled(vector, scale);
+        match self {
+            Self::F32(rows) => rows.refill(unit),
+            Self::F16(rows) => rows.refill(unit.map(half::from_f32)),
+            Self::Int8(rows, scales) => {
+                let largest = unit.clone().fold(0.0_f32, |largest, value| largest.max(value.abs()));
+                rows.refill(unit.map(|value| (value * (127.0 / largest)).round() as i8));
+                let square: f64 = rows.iter().map(|code| f64::from(*code).powi(2)).sum();
+                scales.clear();
+                scales.push(square.sqrt().recip() as f32);
             }
         }
     }

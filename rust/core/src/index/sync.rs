@@ -65,6 +65,10 @@ mod modelled {
             Ok(())
         }
 
+        pub(crate) fn into_inner(self) -> Option<T> {
+            self.value.into_inner().expect("nobody panics inside")
+        }
+
         pub(crate) fn get(&self) -> Option<Written<'_, T>> {
             let seen = self.set.load(Ordering::Acquire) == 1;
             let value = seen.then(|| self.value.lock().expect("nobody panics inside").clone()).flatten()?;

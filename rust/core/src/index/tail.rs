@@ -35,10 +35,15 @@ impl Tail {
     }
 
     /// Writes a slot and publishes it. Called by the one writer, once for each slot.
-    pub(crate) fn push(&self, slot: usize, row: Rows) {
-        if self.slots[slot].set(Arc::new(row)).is_ok() {
+    pub(crate) fn push(&self, slot: usize, row: Arc<Rows>) {
+        if self.slots[slot].set(row).is_ok() {
             self.live.set(slot);
         }
+    }
+
+    /// Its rows, when it is nobody's any more.
+    pub(crate) fn into_rows(self) -> impl Iterator<Item = Arc<Rows>> {
+        self.slots.into_iter().filter_map(Once::into_inner)
     }
 
     /// A row whose live bit has been seen.

@@ -1,5 +1,6 @@
 //! The index finds what comparing with every vector finds.
 
+use super::rows::Rows;
 use super::top::TopK;
 use super::*;
 use proptest::prelude::*;
@@ -31,7 +32,7 @@ fn brute_in(storage: Storage, held: &[(u64, Vec<f32>)], query: &[f32], threshold
     let query = unit(query, query.len()).expect("valid");
     let mut top = TopK::new(k, threshold);
     for (id, row) in held {
-        let row = Rows::one(storage, unit(row, row.len()).expect("valid"));
+        let row = Rows::one(storage, row, unit_scale(row, row.len()).expect("valid"));
         top.offer(*id, row.score(kernels(), &query, 0));
     }
     top.into_sorted()

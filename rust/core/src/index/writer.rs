@@ -10,6 +10,7 @@ use super::sync::Handle;
 use super::tail::Tail;
 use crate::codec::{Basis, Lesson, SharedBasis};
 use crate::simd::Kernels;
+use crate::values::Values;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -26,6 +27,8 @@ const SAMPLED_AT_ONCE: usize = 64;
 const REWRITE_PACE: usize = 16;
 /// Shortest vectors worth coding: below, comparing them whole is as quick.
 const CODED_DIM: usize = 48;
+/// Pages from which on the rows of past tails are kept for the next ones.
+const SPARING: usize = 16;
 /// Slots of the first tail; the next are four times as large, up to a page.
 const FIRST_SLOTS: usize = 4;
 
@@ -39,6 +42,9 @@ pub(crate) struct Writer {
     changed: bool,
     /// Replaced snapshots that were still being read when they were last looked at.
     retired: Vec<Handle<Snapshot>>,
+    /// Rows of past tails, for the next ones: nothing is allocated for a vector, and none given back leaves holes between
+    /// entries that live longer (a process under churn held 1.11 times what was counted without, 1.106 with).
+    spare: Vec<Arc<Rows>>,
     next_id: u64,
     /// Pages by their first id.
     pages: BTreeMap<u64, Arc<Page>>,
@@ -55,7 +61,7 @@ pub(crate) struct Writer {
 #[derive(Debug)]
 enum Job {
     /// Vectors still to be copied, those that have been, and the slots there were at the begin.
-    Sample(Vec<(Arc<Page>, usize)>, Vec<f32>, usize),
+    Sample(Vec<(Arc<Page>, usize)>, Values<f32>, usize),
     /// A lesson, and the slots there were when it began.
     Lesson(Box<Lesson>, usize),
     Rewrite(Box<Rewrite>),
@@ -70,6 +76,7 @@ impl Writer {
             now: Handle::new(Snapshot::default()),
             changed: false,
             retired: Vec::new(),
+            spare: Vec::new(),
             next_id,
             pages: BTreeMap::new(),
             page_bytes: 0,
@@ -93,7 +100,34 @@ impl Writer {
     }
 
     fn free(&mut self) {
-        self.retired.retain(|old| Handle::strong_count(old) > 1);
+        let mut at = 0;
+        while at < self.retired.len() {
+            if Handle::strong_count(&self.retired[at]) > 1 {
+                at += 1;
+            } else {
+                let old = self.retired.swap_remove(at);
+                self.salvage(old);
+            }
+        }
+    }
+
+    /// Keeps the rows of the tail of a snapshot that is nobody else's, if the tail is not in a later one.
+    fn salvage(&mut self, old: Handle<Snapshot>) {
+        let tail = Handle::try_unwrap(old).ok().and_then(|old| old.tail);
+        if let Some(tail) = tail.and_then(|tail| Arc::try_unwrap(tail).ok())
+            && self.pages.len() >= SPARING
+        {
+            self.spare.extend(tail.into_rows().take(PAGE - self.spare.len()));
+        }
+    }
+
+    /// The vector times `scale` as a row.
+    fn row(&mut self, vector: &[f32], scale: f64) -> Arc<Rows> {
+        let spare = self.spare.pop().and_then(|mut row| {
+            Arc::get_mut(&mut row)?.set(vector, scale);
+            Some(row)
+        });
+        spare.unwrap_or_else(|| Arc::new(Rows::one(self.storage, vector, scale)))
     }
 
     /// Replaced snapshots that are still kept.
@@ -120,8 +154,9 @@ impl Writer {
         self.changed = true;
     }
 
-    /// Appends a vector and returns its id.
-    pub(crate) fn push(&mut self, row: Rows, kernels: &Kernels) -> u64 {
+    /// Appends a vector, times `scale`, and returns its id.
+    pub(crate) fn push(&mut self, vector: &[f32], scale: f64, kernels: &Kernels) -> u64 {
+        let row = self.row(vector, scale);
         let id = self.next_id;
         self.next_id += 1;
         match &self.now.tail {
@@ -180,8 +215,9 @@ impl Writer {
         self.deferred = false;
         self.job = None;
         if self.lesson_is_due() {
-            let mut sample = Vec::new();
-            for (page, slot) in self.spread() {
+            let spread = self.spread();
+            let mut sample = Values::with_capacity(spread.len() * self.dim);
+            for (page, slot) in spread {
                 sample.extend_from_slice(&page.rows.decode(self.dim, slot));
             }
             let mut lesson = Lesson::new(self.dim, sample);
@@ -278,7 +314,7 @@ impl Writer {
     fn next_job(&mut self) -> Option<Job> {
         if self.lesson_is_due() {
             let rows = self.spread();
-            let room = Vec::with_capacity(rows.len() * self.dim);
+            let room = Values::with_capacity(rows.len() * self.dim);
             return Some(Job::Sample(rows, room, self.slots()));
         }
         let basis = self.coding_basis();
@@ -338,16 +374,16 @@ impl Writer {
         let segments: usize = self.now.segments.iter().map(|segment| segment.nbytes() + 24).sum();
         let tail = self.now.tail.as_ref().map_or(0, |tail| tail.nbytes());
         let job = match &self.job {
-            Some(Job::Sample(left, sample, _)) => {
-                4 * sample.capacity() + left.capacity() * size_of::<(Arc<Page>, usize)>()
-            }
+            Some(Job::Sample(left, sample, _)) => sample.nbytes() + left.capacity() * size_of::<(Arc<Page>, usize)>(),
             Some(Job::Lesson(lesson, _)) => lesson.nbytes(),
             Some(Job::Rewrite(rewrite)) => rewrite.nbytes(),
             None => 0,
         };
         let alone = Arc::strong_count(&self.shared) == 1;
         let basis = self.shared.get().filter(|_| alone).map_or(0, |basis| basis.nbytes());
-        size_of::<Snapshot>() + segments + tail + self.page_bytes + job + basis
+        let row = self.spare.first().map_or(0, |row| row.nbytes() + size_of::<Rows>() + 16);
+        let spare = self.spare.len() * row;
+        size_of::<Snapshot>() + segments + tail + spare + self.page_bytes + job + basis
     }
 }
 
