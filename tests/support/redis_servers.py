@@ -159,13 +159,13 @@ class RedisServer:
 class RedisCluster:
     """Three servers that share the slots."""
 
-    def __init__(self) -> None:
+    def __init__(self, kind: str = "vectorset") -> None:
         self.nodes: list[RedisServer] = []
         while len(self.nodes) < 3:
             port = free_port()
             if port < 55_000:  # the bus listens 10,000 above
                 options = ("--cluster-enabled", "yes", "--cluster-node-timeout", "2000")
-                self.nodes.append(RedisServer("vectorset", *options, port=port))
+                self.nodes.append(RedisServer(kind, *options, port=port))
         first, *others = self.nodes
         bounds = [0, 5461, 10923, 16384]
         for node, start, end in zip(self.nodes, bounds, bounds[1:], strict=False):

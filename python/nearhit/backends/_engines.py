@@ -264,15 +264,27 @@ async def probe(wire: Wire, wanted: EngineName, *, is_cluster: bool) -> EngineNa
     Raises:
         LostError: The connection broke.
     """
-    replies = await wire.ask_all([("VCARD", "nearhit:probe"), ("FT._LIST",)])
+    *replies, described = await wire.ask_all(
+        [("VCARD", "nearhit:probe"), ("FT._LIST",), ("COMMAND", "INFO", "FT.SEARCH")]
+    )
     has_sets, has_search = (not _is_refusal(reply) for reply in replies)
-    # A search index sees its own node only, unless a coordinator is installed with it; a set is where its scope is.
     order: list[tuple[EngineName, bool]] = [("search", has_search), ("vectorset", has_sets)]
-    if is_cluster:
-        order.reverse()
+    if is_cluster:  # a set is where its scope is; a search index is of one node unless a coordinator spreads it
+        order = [("vectorset", has_sets), ("search", has_search and _is_coordinated(described))]
     if wanted != "auto":
         order = [one for one in order if one[0] == wanted]
     return next((name for name, there in order if there), "exact")
+
+
+def _is_coordinated(described: Reply) -> bool:
+    """Whether a cluster's FT.SEARCH goes to every node: then no key of its own decides where it runs.
+
+    Without, a node finds what it holds, but Redis 8 does not let it read hashes of slots other than the index name's.
+    """
+    try:
+        return int(described[0][3]) == 0
+    except (TypeError, ValueError, IndexError, KeyError):
+        return False
 
 
 def _is_refusal(reply: Reply) -> bool:

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from nearhit.backends._wire import Reply
 
 _CHUNK: Final = 1 << 18
-# Questions that go out without waiting for the turn's end, so that the server has work while the next are made. A hundred
-# callers on a busy machine, q8 sets: 5,750 lookups/s; with 8, 4,400; 32, 5,100; all at the turn's end, 4,700.
+# Questions that go out without waiting for the turn's end, so that the server has work while the next are made. A
+# hundred callers on a busy machine, q8 sets: 5,750 lookups/s; with 8, 4,400; 32, 5,100; all at the turn's end, 4,700.
 _TOGETHER: Final = 16
 _STALL: Final = 2.0  # seconds without a reply after which the connection is given up
 

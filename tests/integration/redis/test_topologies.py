@@ -8,7 +8,7 @@ import time
 import warnings
 
 import pytest
-from tests.support.redis_servers import RedisServer, free_port, new_server
+from tests.support.redis_servers import RedisCluster, RedisServer, free_port, new_server
 from tests.support.waiting import until
 
 from nearhit import BackendWarning, Cache, OptionError
@@ -67,6 +67,22 @@ def test_shards_spread_one_scope_over_the_nodes(empty_cluster, replica):
     for prompt in prompts:
         until(lambda prompt=prompt: reader.lookup(f"{prompt}.") is not None)
         assert reader.lookup(f"{prompt}.").response == prompt
+
+
+def test_a_search_index_of_one_node_is_not_taken_for_the_clusters(replica):
+    """The module is there, but without a coordinator."""
+    cluster = RedisCluster("search")
+    try:
+        with pytest.warns(BackendWarning, match=r"FT\.SEARCH.*shares answers to equal requests only"):
+            cache = replica(cluster.nodes[0].url, engine="search")
+        assert cache._backend.stats().engine == "exact"
+        cache.store(PROMPT, "Click.")
+        cache.flush()
+        other = replica(cluster.nodes[1].url)
+        assert other._backend.stats().engine == "vectorset"
+        assert other.lookup(PROMPT).response == "Click."
+    finally:
+        cluster.close()
 
 
 def test_a_slot_moves_while_requests_go_on(empty_cluster, replica):
