@@ -243,7 +243,7 @@ class RedisBackend:
             message = f"{self!r} cannot be reached ({failure}): the cache goes on by itself, and goes on trying"
         elif self._engine != "exact" and session.engine is not None and session.engine.name == "exact":
             message = (
-                f"{self!r} has no vector search that can be used (neither VSIM nor FT.SEARCH, which in a cluster has to "
+                f"{self!r} has no vector search that can be used (neither VSIM nor FT.SEARCH, which in a cluster must "
                 'reach every node): it shares answers to equal requests only; engine="exact" says that this is meant'
             )
         else:
