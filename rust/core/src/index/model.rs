@@ -116,3 +116,31 @@ fn a_full_tail_becomes_a_page_under_readers() {
         assert!(index.add(&[1.0]).is_ok() && index.lock().waiting() == 0, "nobody reads, so nothing waits");
     });
 }
+
+/// What is left of a page moves to a new one while a reader is in the old one.
+#[test]
+fn a_page_is_compacted_under_readers() {
+    explore(2, || {
+        let index = index(super::page::PAGE + 1);
+        for id in 0..62 {
+            assert!(index.remove(id));
+        }
+        let before = index.nbytes();
+        let (writer, reader) = (index.clone(), index.clone());
+        let writing = thread::spawn(move || {
+            // The 128th change finishes the compaction that the 112th has begun.
+            assert!(writer.remove(62));
+            assert!(writer.remove(63));
+        });
+        let reading = thread::spawn(move || {
+            let (first, second) = (found(&reader), found(&reader));
+            assert!(first.contains(&64) && second.contains(&64), "{first:?} {second:?}");
+            assert!(first.iter().all(|id| (62..65).contains(id)), "{first:?}");
+            assert!(second.iter().all(|id| first.contains(id)), "what was removed is back: {first:?} {second:?}");
+        });
+        writing.join().expect("no panic");
+        reading.join().expect("no panic");
+        assert_eq!((found(&index), index.len()), (vec![64], 1));
+        assert!(index.nbytes() < before, "the page is a smaller one");
+    });
+}
