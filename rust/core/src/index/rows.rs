@@ -235,7 +235,7 @@ mod tests {
     fn codes_are_the_nearest_integers() {
         for step in -127 * 64..=127 * 64_i16 {
             let value = f32::from(step) / 64.0;
-            assert_eq!(f32::from(nearest(value)), value.round_ties_even(), "{value}");
+            assert_eq!(i32::from(nearest(value)), value.round_ties_even() as i32, "{value}");
         }
     }
 

@@ -16,6 +16,7 @@ mod avx512;
 mod detected;
 pub(crate) mod encode;
 pub(crate) mod gemm;
+#[cfg(target_arch = "x86_64")]
 mod left;
 #[cfg(target_arch = "aarch64")]
 mod neon;
@@ -101,6 +102,7 @@ pub(crate) struct Cut {
     pub(crate) limit: i32,
 }
 
+#[cfg(target_arch = "x86_64")]
 impl Cut {
     /// Both weights, as pairs of 16 bits are multiplied and added.
     fn pair(self) -> i32 {
