@@ -70,6 +70,38 @@ fn equals_brute_force() {
     }
 }
 
+/// Sets that pruning finds hardest: unrelated vectors at a cosine of .7 and more, equal ones, norms from 1e-30 to 1e30,
+/// and thresholds that are a neighbour's very similarity, or the next number above it.
+#[test]
+fn nothing_is_lost_at_the_edge() {
+    let sizes = [(1, 200), (2, 700), (3, 900), (49, 1300), (383, 900), (769, 800), (1536, 700), (4096, 600)];
+    for ((dim, n), storage) in sizes.into_iter().zip([Storage::F32, Storage::Int8, Storage::F16].into_iter().cycle()) {
+        let index = VectorIndex::with_options(dim, IndexOptions { storage, basis: None }).expect("valid");
+        let mut rows = grouped(dim as u64 + 1, n, dim, 1.0);
+        for (number, row) in rows.iter_mut().enumerate() {
+            let norm = 10_f32.powi(number as i32 % 7 * 10 - 30);
+            row.iter_mut().for_each(|value| *value *= norm);
+        }
+        let copies: Vec<Vec<f32>> = rows.iter().step_by(9).cloned().collect();
+        rows.extend(copies);
+        index.add_many(&rows.concat()).expect("valid");
+        let held: Vec<(u64, Vec<f32>)> = (0..).zip(rows.iter().cloned()).collect();
+        for row in rows.iter().step_by(97) {
+            let all = brute_in(storage, &held, row, -1.0, usize::MAX);
+            for at in [0, 1, 2, 5, 20, 100] {
+                let edge = all[at].similarity;
+                let above = edge.next_up().min(1.0);
+                for (threshold, k) in [(edge, usize::MAX), (edge, at + 1), (above, usize::MAX), (-1.0, at + 1)] {
+                    let found = index.search(row, threshold, k).expect("valid");
+                    let wanted = all.iter().filter(|one| one.similarity >= threshold).take(k);
+                    assert!(found.iter().eq(wanted), "dim {dim} {storage:?} threshold {threshold} k {k}");
+                }
+            }
+        }
+        index.validate().expect("sound");
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(16))]
 
