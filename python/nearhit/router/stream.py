@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Self
 
 from nearhit._errors import TierError
+from nearhit._portal import PortalIterator
+from nearhit._types import Chunk
 
 if TYPE_CHECKING:
-    from nearhit._portal import Portal, PortalIterator
-    from nearhit._types import Chunk, Completion
+    from nearhit._portal import Portal
+    from nearhit._types import Completion
     from nearhit.router.pipeline import Pipeline
     from nearhit.trace import Trace
 
@@ -60,28 +62,12 @@ class AsyncRouterStream:
         return self._pipeline.completion()
 
 
-class RouterStream:
+class RouterStream(PortalIterator[Chunk]):
     """`AsyncRouterStream` for callers that are not asynchronous: an iterator of `Chunk`, to be closed or exhausted."""
 
     def __init__(self, portal: Portal, stream: AsyncRouterStream) -> None:
+        super().__init__(portal, lambda: stream)
         self._stream = stream
-        self._pieces: PortalIterator[Chunk] = portal.iterate(lambda: stream)
-
-    def __iter__(self) -> Self:
-        return self
-
-    def __next__(self) -> Chunk:
-        return next(self._pieces)
-
-    def close(self) -> None:
-        """Ends the work below and waits until it has ended."""
-        self._pieces.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self.close()
 
     @property
     def trace(self) -> Trace:

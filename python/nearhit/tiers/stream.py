@@ -7,6 +7,8 @@ from contextlib import aclosing
 from typing import TYPE_CHECKING, Self
 
 from nearhit._errors import TierBusyError, TierError, TierTimeoutError
+from nearhit._portal import PortalIterator
+from nearhit._types import Chunk
 from nearhit.tiers.collect import Collector
 from nearhit.tiers.limits import QueueFullError, Slot
 from nearhit.tiers.timing import Stopwatch, Timeouts
@@ -15,8 +17,8 @@ from nearhit.tiers.watchdog import Watchdog
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 
-    from nearhit._portal import Portal, PortalIterator
-    from nearhit._types import Chunk, Completion, Timings
+    from nearhit._portal import Portal
+    from nearhit._types import Completion, Timings
     from nearhit.tiers.base import Tier
 
 
@@ -165,7 +167,7 @@ class AsyncTierStream:
         return TierTimeoutError(f"tier {self._tier.name!r}: {what}", tier=self._tier.name, phase=phase)
 
 
-class TierStream:
+class TierStream(PortalIterator[Chunk]):
     """`AsyncTierStream` for callers that are not asynchronous: an iterator of `Chunk`, to be closed or exhausted.
 
     Args:
@@ -174,24 +176,8 @@ class TierStream:
     """
 
     def __init__(self, portal: Portal, stream: AsyncTierStream) -> None:
+        super().__init__(portal, lambda: stream)
         self._stream = stream
-        self._pieces: PortalIterator[Chunk] = portal.iterate(lambda: stream)
-
-    def __iter__(self) -> Self:
-        return self
-
-    def __next__(self) -> Chunk:
-        return next(self._pieces)
-
-    def close(self) -> None:
-        """Ends the work below and waits until it has ended."""
-        self._pieces.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self.close()
 
     @property
     def timings(self) -> Timings:
@@ -204,6 +190,6 @@ class TierStream:
         Raises:
             TierError: The stream has not ended, was closed early or failed.
         """
-        if not self._pieces.exhausted:  # the stream below runs ahead of its consumer
+        if not self.exhausted:  # the stream below runs ahead of its consumer
             raise self._stream.incomplete()
         return self._stream.completion()
