@@ -80,7 +80,9 @@ fn nothing_is_lost_at_the_edge() {
         let mut rows = grouped(dim as u64 + 1, n, dim, 1.0);
         for (number, row) in rows.iter_mut().enumerate() {
             let norm = 10_f32.powi(number as i32 % 7 * 10 - 30);
-            row.iter_mut().for_each(|value| *value *= norm);
+            for value in row {
+                *value *= norm;
+            }
         }
         let copies: Vec<Vec<f32>> = rows.iter().step_by(9).cloned().collect();
         rows.extend(copies);
