@@ -252,7 +252,8 @@ impl Rules {
     /// Of rules by example utterances that are not strict, only the nearest holds: they are alternatives to each other.
     ///
     /// # Errors
-    /// [`Error::Dimension`](crate::Error::Dimension) or [`Error::NotFinite`] for an embedding that is not one of the utterances' kind.
+    /// [`Error::Dimension`](crate::Error::Dimension) or
+    /// [`Error::NotFinite`](crate::Error::NotFinite) for an embedding that is not one of the utterances' kind.
     pub fn holding(&self, request: &Conversation, facts: &Facts<'_>) -> Result<Vec<Holds>> {
         let mut found = Vec::new();
         let read: [Option<Read<'_>>; 2] = std::array::from_fn(|place| {
