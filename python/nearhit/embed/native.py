@@ -39,9 +39,10 @@ layer, weight or token falls far below."""
 class NativeEmbedder:
     """Turns texts into unit vectors with nearhit's own int8 encoder for BERT-family models, on the CPU.
 
-    Safe to call from several threads, which run at the same time: a call releases the GIL. A text's vector does not
-    depend on what it is batched with. The packed weights are made once (about two seconds for the default model) and
-    kept beside the converted model, with the vectors of a few probes that every later start must reproduce.
+    Safe to call from several threads, which run at the same time: a call releases the GIL, and more callers than cores
+    take turns, text by text. A text's vector does not depend on what it is batched with. The packed weights are made
+    once (about two seconds for the default model) and kept beside the converted model, with the vectors of a few probes
+    that every later start must reproduce.
 
     Args:
         model: Name of a fetched model, or a model folder with safetensors.

@@ -8,6 +8,7 @@ use super::config::{Config, unsupported};
 use super::file;
 use super::forward::{Arena, forward};
 use super::tokenise::{Tokeniser, TokeniserConfig};
+use super::turns::Turns;
 use super::weights::{Tensors, Weights};
 use crate::simd::Detected;
 use crate::{Error, Result};
@@ -43,6 +44,7 @@ pub struct Encoder {
     isa: Detected,
     /// Idle working memory: as many as calls ever ran at the same time.
     arenas: Mutex<Vec<Arena>>,
+    turns: Turns,
 }
 
 impl Encoder {
@@ -82,7 +84,14 @@ impl Encoder {
             return Err(unsupported(format!("the tokeniser has {tokens} tokens, the model {rows}")));
         }
         let tokeniser = Tokeniser::new(tokeniser)?;
-        Ok(Self { config, tokeniser, weights, isa: Detected::best(), arenas: Mutex::default() })
+        Ok(Self {
+            config,
+            tokeniser,
+            weights,
+            isa: Detected::best(),
+            arenas: Mutex::default(),
+            turns: Turns::default(),
+        })
     }
 
     /// The same encoder on another instruction set, for comparisons.
@@ -114,6 +123,7 @@ impl Encoder {
         if vector.len() != self.config.hidden {
             return Err(Error::Dimension { expected: self.config.hidden, got: vector.len() });
         }
+        let _turn = self.turns.take();
         self.with_arena(|arena| {
             let start = Instant::now();
             let truncated = self.tokeniser.encode(text, self.config.max_length, &mut arena.ids);
@@ -163,9 +173,11 @@ impl Encoder {
 
     fn encode_share<T: AsRef<str>>(&self, texts: &[T], vectors: &mut [f32]) -> Result<(Vec<Encoded>, Spent)> {
         let (mut all, mut spent) = (Vec::with_capacity(texts.len()), Spent::default());
-        self.with_arena(|arena| {
-            let (mut ids, mut next) = (Vec::new(), 0);
-            while next < texts.len() {
+        let (mut ids, mut next) = (Vec::new(), 0);
+        while next < texts.len() {
+            // Others may run between the chunks of a long list.
+            let _turn = self.turns.take();
+            self.with_arena(|arena| {
                 let start = Instant::now();
                 arena.ids.clear();
                 arena.lengths.clear();
@@ -188,9 +200,9 @@ impl Encoder {
                 }
                 spent.tokenise += tokenised - start;
                 spent.forward += tokenised.elapsed();
-            }
-            Ok(())
-        })?;
+                Ok(())
+            })?;
+        }
         Ok((all, spent))
     }
 

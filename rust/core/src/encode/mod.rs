@@ -11,6 +11,7 @@ mod forward;
 #[cfg(test)]
 pub(crate) mod tests;
 mod tokenise;
+mod turns;
 mod weights;
 
 pub use config::{Config, Pooling};

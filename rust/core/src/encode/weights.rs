@@ -41,6 +41,10 @@ pub(super) struct Layer {
 }
 
 /// Everything the forward pass reads.
+///
+/// Tried for a higher cosine with float32 (mean .99904, least .9962 over 2,000 texts): the norms' shifts kept out of what
+/// is quantised and in the biases instead (.99907, .9962), columns scaled by the norms' gains (mean error 40 % larger),
+/// scales of least square error (hard texts 9 % better, usual ones 6 % worse).
 #[derive(Clone, Debug)]
 pub(super) struct Weights {
     pub(super) embeddings: Embeddings,
