@@ -11,6 +11,9 @@ from nearhit.backends._wire import LostError, ServerError, pack
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    import numpy as np
+    from numpy.typing import NDArray
+
     from nearhit.backends._session import Session
     from nearhit.backends._wire import Command, Reply
 
@@ -24,19 +27,28 @@ class Question(Awaited["list[Reply]"]):
     Args:
         session: Whose servers they are.
         commands: Each with the key that decides its server; the first one's is that of the very entry.
-        dim: Length of the vectors.
+        asked: The vector asked about, of unit length; None if the very entry alone is asked for.
+        dim: Length of the embedder's vectors, for where there is none.
         seconds: How long the caller waits.
     """
 
-    __slots__ = ("_commands", "_dim", "_link", "_lone", "_session")
+    __slots__ = ("_commands", "_link", "_lone", "_session", "asked", "dim")
 
-    def __init__(self, session: Session, commands: Sequence[tuple[str, Command]], dim: int, seconds: float) -> None:
+    def __init__(
+        self,
+        session: Session,
+        commands: Sequence[tuple[str, Command]],
+        asked: NDArray[np.float32] | None,
+        dim: int,
+        seconds: float,
+    ) -> None:
         links = {session.fleet.link(key) for key, _ in commands}
         self._link = links.pop()
         self._lone = not links
         self._session = session
         self._commands = commands
-        self._dim = dim
+        self.asked = asked
+        self.dim = dim if asked is None else len(asked)
         super().__init__(session.box, seconds, self._link.late)
 
     @property
@@ -45,7 +57,7 @@ class Question(Awaited["list[Reply]"]):
         return self._link.usable
 
     def _start(self) -> None:
-        self._session.ask(self, self._commands, self._dim, self._link)
+        self._session.ask(self, self._commands, self.dim, self._link)
 
     def wait(self) -> list[Reply] | None:
         """Waits in place; None if the time was over first."""
@@ -87,5 +99,5 @@ class Question(Awaited["list[Reply]"]):
             if isinstance(reply, ServerError):
                 if str(reply).startswith(("MOVED ", "ASK ", "TRYAGAIN ")):
                     return False
-                self._session.refused(reply, self._dim)
+                self._session.refused(reply, self.dim)
         return True

@@ -31,6 +31,8 @@ from nearhit.backends._wire import LostError, ServerError
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 
+    from numpy.typing import NDArray
+
     from nearhit._core import CacheCore, Hit
     from nearhit._portal import Portal
     from nearhit._types import Embedder
@@ -327,29 +329,26 @@ class RedisBackend:
             self._counts["skipped"] += 1
             return None
         asked = None if vector is None or request.text is None else unit(vector)
-        dim = self._dim if asked is None else len(asked)
-        return Question(
-            session, session.questions(request.scope, request.fingerprint, asked, least), dim, self._deadline
-        )
+        commands = session.questions(request.scope, request.fingerprint, asked, least)
+        return Question(session, commands, asked, self._dim, self._deadline)
 
     def judge(
-        self, request: Request, vector: Any, threshold: float | None, least: float, replies: list[Reply] | None
+        self, question: Question, request: Request, threshold: float | None, least: float, replies: list[Reply] | None
     ) -> tuple[Hit | None, dict[str, Any] | None]:
         """What comes of the server's replies: the hit, now held locally, and the best candidate that was refused."""
         session, core, counts = self._session, self._core, self._counts
         if replies is None or session is None or core is None:
             counts["late"] += 1
             return None, None
-        dim = self._dim if vector is None else len(vector)
-        exact = decode(replies[0], dim) if isinstance(replies[0], list) else None
+        exact = decode(replies[0], question.dim) if isinstance(replies[0], list) else None
         if exact is not None and (exact.id, exact.scope) == (request.fingerprint, request.scope) and self._take(exact):
             hit = core.serve(request, exact.id)
             if hit is not None:
                 counts["exact_hits"] += 1
                 return hit, None
         refused = None
-        for entry, similarity in self._candidates(session, request, vector, replies[1:], least):
-            confidence, reasons = core.consider(request, vector, entry.prompt or "", similarity, threshold)
+        for entry, similarity in self._candidates(session, request, question.asked, replies[1:], least):
+            confidence, reasons = core.consider(request, question.asked, entry.prompt or "", similarity, threshold)
             if reasons:
                 refused = refused or _described(entry, similarity, confidence, reasons)
             elif self._take(entry):
@@ -361,7 +360,7 @@ class RedisBackend:
         return None, refused
 
     def examine(
-        self, request: Request, vector: Any, threshold: float | None, replies: list[Reply] | None
+        self, question: Question, request: Request, threshold: float | None, replies: list[Reply] | None
     ) -> list[dict[str, Any]]:
         """Every candidate among the server's replies with the reasons against it, best first.
 
@@ -370,14 +369,12 @@ class RedisBackend:
         session, core = self._session, self._core
         if replies is None or session is None or core is None:
             return []
-        exact = (
-            decode(replies[0], self._dim if vector is None else len(vector)) if isinstance(replies[0], list) else None
-        )
+        exact = decode(replies[0], question.dim) if isinstance(replies[0], list) else None
         if exact is not None and (exact.id, exact.scope) == (request.fingerprint, request.scope):
             self._take(exact)
         found = []
-        for entry, similarity in self._candidates(session, request, vector, replies[1:], -1.0):
-            confidence, reasons = core.consider(request, vector, entry.prompt or "", similarity, threshold)
+        for entry, similarity in self._candidates(session, request, question.asked, replies[1:], -1.0):
+            confidence, reasons = core.consider(request, question.asked, entry.prompt or "", similarity, threshold)
             if not reasons and not self._take(entry):
                 reasons = ["stale: it was invalidated, has ended or cannot be proven fresh"]
             found.append(_described(entry, similarity, confidence, reasons))
@@ -385,13 +382,12 @@ class RedisBackend:
 
     @staticmethod
     def _candidates(
-        session: Session, request: Request, vector: Any, replies: list[Reply], least: float
+        session: Session, request: Request, asked: NDArray[np.float32] | None, replies: list[Reply], least: float
     ) -> Iterator[tuple[Entry, float]]:
         """Entries of the request's own scope, best first by the cosine of the vectors themselves, down to `least`."""
         engine = session.engine
-        if vector is None or engine is None:
+        if asked is None or engine is None:
             return
-        asked = unit(vector)
         rows, vectors = [], []
         for reply in replies:
             for row in () if isinstance(reply, Exception) else engine.rows(reply):

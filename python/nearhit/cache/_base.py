@@ -209,7 +209,7 @@ class CacheBase:
         replies = yield errand
         asked = perf_counter()
         self._backend.waited(asked - started)
-        hit, refused = self._backend.judge(request, vector, threshold, least, replies)
+        hit, refused = self._backend.judge(errand, request, threshold, least, replies)
         seconds["remote"], seconds["remote_guard"] = asked - started, perf_counter() - asked
         return hit, None if refused is None else Candidate.of(refused)
 
@@ -270,7 +270,7 @@ class CacheBase:
         question = None if self._backend is None else self._backend.find(request, vector, -1.0)
         if self._backend is None or question is None:
             return []
-        return [Candidate.of(one) for one in self._backend.examine(request, vector, threshold, (yield question))]
+        return [Candidate.of(one) for one in self._backend.examine(question, request, threshold, (yield question))]
 
     def _store(
         self, prompt: Prompt | Lookup, response: Any, scope: Any, vector: Any, options: Mapping[str, Any]
