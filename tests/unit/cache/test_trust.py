@@ -136,7 +136,7 @@ def test_nothing_incomplete_or_failed_is_kept() -> None:
     with pytest.raises(Exception, match="cut off"):
         list(stream)
     assert len(cache) == 0
-    router = Router([FunctionTier("t", lambda messages: iter(["a ", "b"]))], cache=cache)
+    router = Router([FunctionTier("t", lambda messages: iter(["a "] * 20))], cache=cache)  # more than is read ahead
     abandoned = router.stream(QUESTION)
     next(iter(abandoned))
     abandoned.close()
