@@ -57,8 +57,14 @@ class Surface:
         return np.asarray(self.mean + features @ self.weights + ((vectors @ self.matrix) * vectors).sum(axis=1))
 
     def squares(self, rank: int = RANK) -> list[tuple[float, Numbers]]:
-        """The largest parts of the quadratic form, as weights and unit directions."""
+        """The largest parts of the quadratic form, as weights and unit directions.
+
+        Of a direction and its opposite, the one whose largest part is positive.
+        """
+        if len(self.matrix) == 0:
+            return []
         values, axes = np.linalg.eigh(self.matrix)
+        axes = axes * np.sign(np.take_along_axis(axes, np.abs(axes).argmax(axis=0)[None, :], axis=0))
         kept = [place for place in np.argsort(-np.abs(values), kind="stable")[:rank] if values[place] != 0.0]
         return [(float(values[place]), axes[:, place]) for place in kept]
 
