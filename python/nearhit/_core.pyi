@@ -1,13 +1,15 @@
 from collections.abc import Mapping, Sequence
 from os import PathLike
 from pathlib import Path
-from typing import Any, Literal, Self, final
+from typing import Any, Literal, Self, TypeAlias, final
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from typing_extensions import disjoint_base
 
 __version__: str
+
+_Surface: TypeAlias = tuple[float, Sequence[float], Sequence[float], Sequence[tuple[float, Sequence[float]]]]
 
 @final
 class CanonicalRequest:
@@ -179,8 +181,8 @@ class RouterCore:
         cost_weight: float,
         failures: int,
         cooldown: float,
-        heads: Sequence[tuple[float, Sequence[float], Sequence[float]]] | None = None,
-        embedded_heads: Sequence[tuple[float, Sequence[float], Sequence[float]]] | None = None,
+        heads: Sequence[_Surface] | None = None,
+        embedded_heads: Sequence[_Surface] | None = None,
         rules: Sequence[tuple[str, bool, Sequence[str], Sequence[str], float | None, Any]] = ...,
     ) -> RouterCore: ...
     def beside(
@@ -188,8 +190,8 @@ class RouterCore:
         *,
         strategy: str,
         cost_weight: float,
-        heads: Sequence[tuple[float, Sequence[float], Sequence[float]]] | None = None,
-        embedded_heads: Sequence[tuple[float, Sequence[float], Sequence[float]]] | None = None,
+        heads: Sequence[_Surface] | None = None,
+        embedded_heads: Sequence[_Surface] | None = None,
         rules: Sequence[tuple[str, bool, Sequence[str], Sequence[str], float | None, Any]] = ...,
     ) -> RouterCore: ...
     def calibrate(
@@ -302,8 +304,16 @@ class ReplicaCore:
     def rest(self, replica: int, seconds: float, *, now: float | None = None) -> None: ...
     def state(self, replica: int, *, now: float | None = None) -> tuple[int, int, int, float]: ...
 
-def prompt_features(text: str) -> list[float]:
-    """Features of a prompt as heads weigh them: standardised and clipped, in the order of `feature_names`."""
+def prompt_features(text: str, *, raw: bool = False) -> list[float]:
+    """Features of a prompt as heads weigh them: standardised and clipped, in the order of `feature_names`.
+
+    Args:
+        text: The prompt.
+        raw: As they were counted, instead.
+    """
+
+def prompt_kind(text: str) -> Literal["choice", "quantity", "open"]:
+    """The kind of a prompt, by which the shipped head chooses its weights."""
 
 def prompt_focus(text: str) -> str:
     """The last question of a few-shot prompt, without the examples before it; any other text as a whole."""

@@ -85,10 +85,10 @@ def test_rules_embeddings_and_another_strong_tier_count() -> None:
     seen: list[tuple[int, int]] = []
     semantic.calibrate(PROMPTS, strong_share=0.5, progress=lambda done, total: seen.append((done, total)))
     assert seen == [(len(PROMPTS), len(PROMPTS))]
-    weights = (0.0, [0.0] * len(feature_names()), [])
-    strong = (0.0, weights[1], [40.0] * 64)
+    weights = (0.0, [0.0] * len(feature_names()), [], [])
+    strong = (0.0, weights[1], [40.0] * 64, [])
     names = ("small", "large")
-    weak = (0.0, weights[1], [0.0] * 64)
+    weak = (0.0, weights[1], [0.0] * 64, [])
     head = RoutingHead(names, (weights, weights), (weak, strong), embedder.id, tuple(feature_names()))
     blind = router(*names, head=head).calibrate(PROMPTS, quality=0.5)
     sees = router(*names, head=head, cache=Cache(embedder)).calibrate(PROMPTS, quality=0.53)

@@ -102,7 +102,10 @@ def test_embeddings_are_used_and_named(
         assert json.loads(capsys.readouterr().out)["embedder"] == embedder.id
         head = RoutingHead.load(out)
         assert (head.embedder, len(head.embedded)) == (embedder.id, 3)
-        assert all(len(weights[2]) == 64 for weights in head.embedded)
+        assert all(
+            {64} == {len(axis) for axis in (weights[2], *(way for _, way in weights[3])) if axis}
+            for weights in head.embedded
+        )
         router = Router([FunctionTier(name, lambda messages: "x") for name in KINDS], head=head, cost_weight=0.0)
         vector = embedder.embed([KINDS["prover"].format(5)])[0]
         assert router.decide(KINDS["prover"].format(5), vector=vector).tier == "prover"

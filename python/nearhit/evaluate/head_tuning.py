@@ -12,6 +12,7 @@ from nearhit.evaluate.data import split_of
 from nearhit.evaluate.outcomes import Outcomes
 from nearhit.evaluate.preferences import fit_preferences
 from nearhit.evaluate.routing import curve, interval
+from nearhit.evaluate.surfaces import chances
 from nearhit.router.heads import RoutingHead
 
 if TYPE_CHECKING:
@@ -72,10 +73,7 @@ def seen(prompts: Sequence[str], embedder: Embedder | None) -> tuple[Numbers, Nu
 
 def predicted(head: RoutingHead, features: Numbers, vectors: Numbers) -> Numbers:
     """The probability that each of a head's tiers answers well, shape [n, m]."""
-    weights = head.embedded if vectors.shape[1] else head.text
-    logits = [bias + features @ np.array(own) + vectors @ np.array(more or [0.0] * vectors.shape[1])
-              for bias, own, more in weights]  # fmt: skip
-    return np.asarray(1.0 / (1.0 + np.exp(-np.clip(np.stack(logits, axis=1), -40.0, 40.0))))
+    return chances(head.embedded if vectors.shape[1] else head.text, features, vectors)
 
 
 def _outcome_figures(

@@ -28,7 +28,7 @@ _RIDGE = 1e-3
 _OWN_RIDGE = 4e-3
 _SCALE = 0.3  # of standardised inputs, so that one ridge suits all
 _MEMORY = 8
-_FEWEST = 20
+FEWEST = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,8 +86,8 @@ def fit_items(
     Raises:
         OptionError: Fewer than 20 rows.
     """
-    if len(features) < _FEWEST:
-        raise OptionError(f"{len(features)} rows are too few to fit a head: give at least {_FEWEST}")
+    if len(features) < FEWEST:
+        raise OptionError(f"{len(features)} rows are too few to fit a head: give at least {FEWEST}")
     centre, basis = _components(vectors)
     inputs = np.hstack([np.ones((len(features), 1)), features * _SCALE, (vectors - centre) @ basis])
     known = np.isfinite(quality)

@@ -11,8 +11,8 @@ import numpy as np
 from nearhit import VectorIndex
 from nearhit._core import RouterCore, prompt_features, prompt_focus
 from nearhit._errors import OptionError
-from nearhit.evaluate.items import fit_items
 from nearhit.evaluate.routing import Curve, curve, frontier, interval, sweep
+from nearhit.evaluate.surfaces import chances, fit_weights
 from nearhit.router.profile import TierProfile
 
 if TYPE_CHECKING:
@@ -175,17 +175,19 @@ def knn_quality(test: Prompts, train: Prompts, outcomes: Outcomes, *, k: int = _
 
 
 def linear_quality(test: Prompts, train: Prompts, outcomes: Outcomes) -> Numbers:
-    """Returns the quality that an item model fitted on the training rows predicts, shape [n, m].
+    """Returns the quality that the weights of a head fitted on the training rows predict, shape [n, m].
 
-    Multiple-choice questions and others are fitted apart, where there are enough rows of each.
+    From text alone, multiple-choice questions and others are fitted apart, where there are enough rows of each.
     """
     tasks = {task: number for number, task in enumerate(dict.fromkeys(outcomes.tasks))}
     groups = np.array([tasks[task] for task in outcomes.tasks])
     kinds, wanted = _choices(train.texts), _choices(test.texts)
+    if train.vectors.shape[1]:
+        kinds, wanted = np.zeros_like(kinds), np.zeros_like(wanted)
     predicted = np.empty((len(test.texts), len(outcomes.models)))
     for kind in np.unique(wanted):
         rows = kinds == kind if (kinds == kind).sum() >= _ENOUGH else np.ones(len(kinds), bool)
-        model = fit_items(
+        weights = fit_weights(
             train.features[rows],
             train.vectors[rows].astype(np.float64),
             outcomes.quality[rows],
@@ -193,7 +195,7 @@ def linear_quality(test: Prompts, train: Prompts, outcomes: Outcomes) -> Numbers
             groups[rows],
         )
         ask = wanted == kind
-        predicted[ask] = model.predict(test.features[ask], test.vectors[ask].astype(np.float64))
+        predicted[ask] = chances(weights, test.features[ask], test.vectors[ask].astype(np.float64))
     return predicted
 
 

@@ -19,10 +19,11 @@ if TYPE_CHECKING:
     from nearhit.evaluate.outcomes import Outcomes
     from nearhit.evaluate.preferences import Preferences
 
-_FORMAT = "nearhit routing head 1"
+_FORMAT = "nearhit routing head 2"
 
-Weights = tuple[float, list[float], list[float]]
-"""Bias, one weight a feature, one weight a dimension of the embedding."""
+Weights = tuple[float, list[float], list[float], list[tuple[float, list[float]]]]
+"""Bias, one weight a feature, one weight a dimension of the embedding (or none), and squares: a weight, and the
+direction along which the embedding's part is squared."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,8 +75,8 @@ class RoutingHead:
         import numpy as np  # noqa: PLC0415 - a router that does not fit has no need of it
 
         from nearhit._core import prompt_features, prompt_focus  # noqa: PLC0415
-        from nearhit.evaluate.items import fit_items  # noqa: PLC0415
         from nearhit.evaluate.outcomes import Outcomes, read_outcomes  # noqa: PLC0415
+        from nearhit.evaluate.surfaces import fit_weights  # noqa: PLC0415
 
         rows = outcomes if isinstance(outcomes, Outcomes) else read_outcomes(outcomes)
         names = tuple(tiers) if tiers is not None else rows.models
@@ -83,11 +84,12 @@ class RoutingHead:
             raise OptionError(f"the rows hold no outcomes of {', '.join(unknown)}, only of {', '.join(rows.models)}")
         features = np.array([prompt_features(prompt) for prompt in rows.prompts], np.float64)
         groups = np.unique(np.array(rows.tasks), return_inverse=True)[1]
-        width = features.shape[1]
 
         def weights(vectors: Any) -> tuple[Weights, ...]:
-            model = fit_items(features, vectors, rows.quality, rows.models, groups)
-            return tuple(model.linear(name, width) for name in names)
+            found = dict(
+                zip(rows.models, fit_weights(features, vectors, rows.quality, rows.models, groups), strict=True)
+            )
+            return tuple(found[name] for name in names)
 
         text = weights(np.zeros((len(rows), 0)))
         embedded: tuple[Weights, ...] = ()
@@ -134,7 +136,7 @@ class RoutingHead:
 
         def weights(embedded: Any) -> tuple[Weights, ...]:
             model = fit_preferences(features, embedded, rows)
-            return tuple(model.linear(place, width) for place in places)
+            return tuple((*model.linear(place, width), []) for place in places)
 
         text = weights(vectors[:, :0])
         embedded = () if embedder is None else weights(vectors)
@@ -198,8 +200,10 @@ class RoutingHead:
 
 
 def _weights(fields: Any) -> Weights:
-    bias, features, embedding = fields
-    found = float(bias), [float(each) for each in features], [float(each) for each in embedding]
-    if not all(map(math.isfinite, (found[0], *found[1], *found[2]))):
+    bias, features, embedding, squares = fields
+    own, more = [float(each) for each in features], [float(each) for each in embedding]
+    parts = [(float(weight), [float(each) for each in direction]) for weight, direction in squares]
+    every = (float(bias), *own, *more, *(each for weight, direction in parts for each in (weight, *direction)))
+    if not all(map(math.isfinite, every)):
         raise ValueError("a weight is not finite")
-    return found
+    return float(bias), own, more, parts

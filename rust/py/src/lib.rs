@@ -33,7 +33,8 @@ mod _core {
     use super::index::PyVectorIndex;
     #[pymodule_export]
     use super::route::{
-        Alternative, AppliedRule, RouteDecision, RouteRequest, RouterCore, feature_names, prompt_features, prompt_focus,
+        Alternative, AppliedRule, RouteDecision, RouteRequest, RouterCore, feature_names, prompt_features,
+        prompt_focus, prompt_kind,
     };
     #[pymodule_export]
     use super::rules::HeldRules;

@@ -6,8 +6,8 @@ use std::time::Instant;
 
 use nearhit_core::Error;
 use nearhit_core::route::{
-    Applied, BreakerOptions, Candidate, Conversation, Decision, Head, Holds, Linear, Need, Outcome, Policy, Reason,
-    Role, Router, Rules, Sample, Strategy, Target, TierSpec, Turn, Verdict, standardise,
+    Applied, BreakerOptions, Candidate, Conversation, Decision, Head, Holds, Need, Outcome, Policy, Reason, Role,
+    Router, Rules, Sample, Square, Strategy, Surface, Target, TierSpec, Turn, Verdict, standardise,
 };
 use nearhit_core::text::features::{PromptFeatures, focus};
 use pyo3::buffer::PyBuffer;
@@ -22,8 +22,8 @@ use crate::rules::{HeldRules, RuleFields, facts};
 /// than it brings.
 const QUICK_TEXT: usize = 16_384;
 
-/// Weights of one linear sum: bias, features, embedding.
-type Weights = (f32, Vec<f32>, Vec<f32>);
+/// Weights of one sum: bias, features, embedding, and squares as weight and direction.
+type Weights = (f32, Vec<f32>, Vec<f32>, Vec<(f32, Vec<f32>)>);
 
 /// A tier's profile, read from the attributes of a Python object.
 #[derive(FromPyObject)]
@@ -57,8 +57,9 @@ impl From<Profile> for TierSpec {
     }
 }
 
-fn linear((bias, features, embedding): Weights) -> Result<Linear, CoreError> {
-    Ok(Linear::new(bias, features, embedding)?)
+fn surface((bias, features, embedding, squares): Weights) -> Result<Surface, CoreError> {
+    let squares = squares.into_iter().map(|(weight, direction)| Square { weight, direction }).collect();
+    Ok(Surface::new(bias, features, embedding, squares)?)
 }
 
 /// A prompt to calibrate on, with its embedding and the rules that hold.
@@ -66,9 +67,9 @@ type Asked<'py> = (Py<RouteRequest>, Option<Bound<'py, PyAny>>, Option<Py<HeldRu
 
 /// The head of these weights; the shipped one without any.
 fn head_of(heads: Option<Vec<Weights>>, embedded: Option<Vec<Weights>>) -> Result<Head, CoreError> {
-    let linears = |weights: Vec<Weights>| weights.into_iter().map(linear).collect::<Result<Vec<_>, _>>();
+    let surfaces = |weights: Vec<Weights>| weights.into_iter().map(surface).collect::<Result<Vec<_>, _>>();
     let Some(heads) = heads else { return Ok(Head::default()) };
-    Ok(Head::PerTier { text: linears(heads)?, embedded: linears(embedded.unwrap_or_default())? })
+    Ok(Head::PerTier { text: surfaces(heads)?, embedded: surfaces(embedded.unwrap_or_default())? })
 }
 
 /// The rules of these fields, for tiers of these names.
@@ -183,10 +184,19 @@ impl RouteRequest {
     }
 }
 
-/// Features of a prompt as heads weigh them: standardised and clipped, in the order of `feature_names`.
+/// Features of a prompt as heads weigh them: standardised and clipped, in the order of `feature_names`; as they were
+/// counted if they are to be `raw`.
 #[pyfunction]
-pub(crate) fn prompt_features(text: &Bound<'_, PyString>) -> Vec<f32> {
-    standardise(&PromptFeatures::of(&text_of(text))).to_vec()
+#[pyo3(signature = (text, *, raw=false))]
+pub(crate) fn prompt_features(text: &Bound<'_, PyString>, raw: bool) -> Vec<f32> {
+    let features = PromptFeatures::of(&text_of(text));
+    if raw { features.values().to_vec() } else { standardise(&features).to_vec() }
+}
+
+/// The kind of a prompt, by which the shipped head chooses its weights: "choice", "quantity" or "open".
+#[pyfunction]
+pub(crate) fn prompt_kind(text: &Bound<'_, PyString>) -> &'static str {
+    nearhit_core::route::prompt_kind(&PromptFeatures::of(&text_of(text)))
 }
 
 /// The last question of a few-shot prompt, without the examples before it; any other text as a whole.

@@ -557,6 +557,32 @@ mod tests {
         router.decide(&Conversation::prompt(EASY).unwrap(), need, None, &[], 0.0)
     }
 
+    /// Quality, price, times to first token that were seen, and calls under way.
+    type Lived = (f64, f64, Vec<f64>, u32);
+
+    /// A router whose tiers have learned their latency; tier `raised` costs `factor` times its price.
+    fn seasoned(tiers: &[Lived], policy: Policy, raised: usize, factor: f64) -> Router {
+        let specs = tiers.iter().enumerate().map(|(at, (quality, price, ..))| {
+            let slots = Some(2);
+            let price = price * if at == raised { factor } else { 1.0 };
+            TierSpec { slots, ttft: None, tpot: None, ..spec(&at.to_string(), *quality, price, 1.0) }
+        });
+        let router = Router::new(specs.collect(), Head::default(), policy).unwrap();
+        for (tier, (_, _, seen, busy)) in router.tiers().iter().zip(tiers) {
+            for &ttft in seen {
+                assert!(tier.start(0.0));
+                tier.finish(Outcome::Answered { ttft: Some(ttft), decode: 0.1, output: 20 }, 7.0, 0.0);
+            }
+            assert!((0..*busy).all(|_| tier.start(0.0)));
+        }
+        router
+    }
+
+    fn lived() -> impl proptest::strategy::Strategy<Value = Vec<Lived>> {
+        let seen = prop::collection::vec(0.01..5.0_f64, 0..12);
+        prop::collection::vec((0.05..0.95_f64, 0.01..50.0_f64, seen, 0..6_u32), 2..6)
+    }
+
     #[test]
     fn strategies_prefer_what_they_say() {
         let free = Need::default();
@@ -671,6 +697,41 @@ mod tests {
             };
             if let Some(tight) = utility(deadline) {
                 prop_assert!(utility(deadline + extra).is_some_and(|wide| wide >= tight));
+            }
+        }
+
+        #[test]
+        fn with_learned_latency_too_a_rise_of_price_never_wins_the_request(
+            tiers in lived(),
+            raised in 0..6_usize,
+            rise in 1.0..10.0_f64,
+            deadline in prop::option::of(0.05..10.0_f64),
+            cost_weight in 0.0..1.0_f64,
+        ) {
+            let raised = raised % tiers.len();
+            let choose = |factor: f64| {
+                let policy = Policy { cost_weight, ..Policy::default() };
+                let need = Need { deadline, ..Need::default() };
+                ask(&seasoned(&tiers, policy, raised, factor), &need).ok().map(|decision| decision.tier)
+            };
+            if choose(1.0) != Some(raised) {
+                prop_assert_ne!(choose(rise), Some(raised));
+            }
+        }
+
+        #[test]
+        fn with_learned_latency_too_a_longer_deadline_never_lowers_the_utility(
+            tiers in lived(),
+            deadline in 0.05..10.0_f64,
+            extra in 0.0..10.0_f64,
+        ) {
+            let router = seasoned(&tiers, Policy::default(), 0, 1.0);
+            let utility = |seconds| {
+                let decision = ask(&router, &Need { deadline: Some(seconds), ..Need::default() }).ok()?;
+                (decision.reason != Reason::NearestToDeadline).then(|| decision.candidates[decision.tier].utility)
+            };
+            if let Some(tight) = utility(deadline) {
+                prop_assert!(utility(deadline + extra).is_some_and(|wide| wide >= tight - 1e-12));
             }
         }
     }

@@ -2,6 +2,7 @@
 
 use std::sync::LazyLock;
 
+use crate::simd::kernels;
 use crate::text::features::{FEATURES, PromptFeatures};
 use crate::{Error, Result};
 
@@ -51,58 +52,93 @@ fn weights(line: &str) -> Option<(&str, f32, f32)> {
     Some((name, number()?, number()?))
 }
 
-/// A weighted sum of the standardised features, and of the prompt's embedding where there is one.
+/// A direction of the embedding's space: what counts is the square of the embedding's part along it.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Linear {
+pub struct Square {
+    /// The square's weight.
+    pub weight: f32,
+    /// As long as the embedding.
+    pub direction: Vec<f32>,
+}
+
+/// A weighted sum of the standardised features and, where there is an embedding, of its dimensions and of squares.
+///
+/// A few squares say what a kernel machine with the kernel (x . y)^2 has learned from all its rows.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Surface {
     bias: f32,
     features: Vec<f32>,
     embedding: Vec<f32>,
+    squares: Vec<Square>,
 }
 
-impl Linear {
-    /// A sum with one weight a feature, and one a dimension of the embedding (empty: the embedding is not used).
+impl Surface {
+    /// A sum with one weight a feature, one a dimension of the embedding, and squares (either may be empty).
     ///
     /// # Errors
-    /// [`Error::InvalidOption`] for another number of weights than features, or a weight that is not finite.
-    pub fn new(bias: f32, features: Vec<f32>, embedding: Vec<f32>) -> Result<Self> {
+    /// [`Error::InvalidOption`] for another number of weights than features, embeddings of different lengths, or a
+    /// weight that is not finite.
+    pub fn new(bias: f32, features: Vec<f32>, embedding: Vec<f32>, squares: Vec<Square>) -> Result<Self> {
+        let refuse = |value: String, expected: String| Err(Error::InvalidOption { name: "head", value, expected });
         if features.len() != FEATURES {
-            return Err(Error::InvalidOption {
-                name: "head",
-                value: format!("{} feature weights", features.len()),
-                expected: format!("{FEATURES}, one for each prompt feature: fit the head again with this version"),
-            });
+            return refuse(
+                format!("{} feature weights", features.len()),
+                format!("{FEATURES}, one for each prompt feature: fit the head again with this version"),
+            );
         }
-        match std::iter::once(&bias).chain(&features).chain(&embedding).find(|weight| !weight.is_finite()) {
-            Some(weight) => Err(Error::InvalidOption {
-                name: "head",
-                value: weight.to_string(),
-                expected: "finite weights".to_owned(),
-            }),
-            None => Ok(Self { bias, features, embedding }),
+        let made = Self { bias, features, embedding, squares };
+        if let Some(other) = made.squares.iter().find(|square| square.direction.len() != made.dim()) {
+            return refuse(format!("a direction of {}", other.direction.len()), format!("{} dimensions", made.dim()));
+        }
+        let squares = made.squares.iter().flat_map(|square| square.direction.iter().chain([&square.weight]));
+        let mut weights = [&made.bias].into_iter().chain(&made.features).chain(&made.embedding).chain(squares);
+        let wrong = weights.find(|weight| !weight.is_finite()).copied();
+        drop(weights);
+        match wrong {
+            Some(weight) => refuse(weight.to_string(), "finite weights".to_owned()),
+            None => Ok(made),
         }
     }
 
     fn flat() -> Self {
-        Self { bias: 0.0, features: vec![0.0; FEATURES], embedding: Vec::new() }
+        Self { bias: 0.0, features: vec![0.0; FEATURES], embedding: Vec::new(), squares: Vec::new() }
+    }
+
+    /// Length of the embeddings that this goes with; 0 where it uses none.
+    fn dim(&self) -> usize {
+        self.squares.first().map_or(self.embedding.len(), |square| square.direction.len()).max(self.embedding.len())
     }
 
     fn sum(&self, features: &[f32; FEATURES], embedding: &[f32]) -> f64 {
         let dot = |weights: &[f32], values: &[f32]| -> f32 { weights.iter().zip(values).map(|(w, x)| w * x).sum() };
-        f64::from(self.bias + dot(&self.features, features) + dot(&self.embedding, embedding))
+        let along = |square: &Square| square.weight * (kernels().dot)(&square.direction, embedding).powi(2);
+        let squares: f32 = if self.dim() == embedding.len() { self.squares.iter().map(along).sum() } else { 0.0 };
+        f64::from(self.bias + dot(&self.features, features) + dot(&self.embedding, embedding) + squares)
     }
 
-    fn set(&mut self, name: &str, weight: f32) -> bool {
-        if name == "bias" {
-            self.bias = weight;
-        } else if let Some(at) = PromptFeatures::names().position(|known| known == name) {
-            self.features[at] = weight;
-        } else if name.strip_prefix('e').and_then(|at| at.parse().ok()) == Some(self.embedding.len()) {
-            self.embedding.push(weight);
-        } else {
-            return false;
+    fn set(&mut self, name: &str, weight: f32, direction: Option<&[f32]>) -> bool {
+        match direction {
+            Some(direction) if name == "square" => {
+                if weight != 0.0 {
+                    self.squares.push(Square { weight, direction: direction.to_vec() });
+                }
+            }
+            Some(_) => return false,
+            None if name == "bias" => self.bias = weight,
+            None => match PromptFeatures::names().position(|known| known == name) {
+                Some(at) => self.features[at] = weight,
+                None => return false,
+            },
         }
         true
     }
+}
+
+/// Bytes of two hexadecimal digits each, as numbers from -1 to 1; None for other text.
+fn direction(hex: &str) -> Option<Vec<f32>> {
+    let digits: Vec<u32> = hex.chars().map(|digit| digit.to_digit(16)).collect::<Option<_>>()?;
+    let byte = |pair: &[u32]| f32::from((pair[0] * 16 + pair[1]) as u8 as i8) / 127.0;
+    digits.len().is_multiple_of(2).then(|| digits.chunks_exact(2).map(byte).collect())
 }
 
 /// What kind of question a prompt is; each has its own weights, since what makes one hard says little of the other.
@@ -126,6 +162,7 @@ impl Kind {
             Self::Choice
         } else if count("log_numbers") >= 2.0
             && count("quantity") >= 1.0
+            && count("reason") < 2.0
             && count("log_code_symbols") < 3.0
             && count("log_chars") < 1000.0
         {
@@ -136,16 +173,26 @@ impl Kind {
     }
 }
 
+/// The kind of a prompt, by which the shipped head chooses its weights: "choice", "quantity" or "open".
+pub fn prompt_kind(features: &PromptFeatures) -> &'static str {
+    KINDS[Kind::of(features) as usize].0
+}
+
 /// Difficulty and discrimination of a prompt, in logits.
 #[derive(Debug, Clone, PartialEq)]
 struct Item {
-    difficulty: Linear,
-    discrimination: Linear,
+    difficulty: Surface,
+    discrimination: Surface,
 }
 
 impl Item {
     fn flat() -> Self {
-        Self { difficulty: Linear::flat(), discrimination: Linear::flat() }
+        Self { difficulty: Surface::flat(), discrimination: Surface::flat() }
+    }
+
+    /// Length of the embeddings that this goes with.
+    fn dim(&self) -> usize {
+        self.difficulty.dim().max(self.discrimination.dim())
     }
 }
 
@@ -165,9 +212,9 @@ pub enum Head {
     /// One fitted sum for each tier, in the order of the router's tiers.
     PerTier {
         /// Over the text's features alone.
-        text: Vec<Linear>,
+        text: Vec<Surface>,
         /// With the embedding, where one is at hand; as many as in `text`, or none.
-        embedded: Vec<Linear>,
+        embedded: Vec<Surface>,
     },
 }
 
@@ -196,7 +243,8 @@ impl Head {
 
     /// Reads an item head. Sections are named after kinds of prompts ("choice", "quantity", "open"), with " embedded"
     /// behind the name where the embedding is used too; lines give a name, its weight in the difficulty and its weight
-    /// in the discrimination; `#` starts a comment. The section "scale" belongs to the features.
+    /// in the discrimination, and for a "square" its direction in signed bytes; `#` starts a comment. The section
+    /// "scale" belongs to the features.
     ///
     /// # Errors
     /// [`Error::InvalidOption`] names the line.
@@ -224,8 +272,18 @@ impl Head {
             let Some((kind, embedded)) = section else { continue };
             let expert = &mut experts[kind];
             let item = if embedded { expert.embedded.get_or_insert_with(Item::flat) } else { &mut expert.text };
-            if !(item.difficulty.set(name, difficulty) && item.discrimination.set(name, discrimination)) {
-                return Err(refuse("the name of a prompt feature, bias, or e0, e1... in order"));
+            let bytes = match line.split_ascii_whitespace().nth(3) {
+                Some(hex) => Some(direction(hex).ok_or_else(|| refuse("a direction in hexadecimal digits"))?),
+                None => None,
+            };
+            let direction = bytes.as_deref();
+            if direction.is_some_and(|bytes| bytes.is_empty() || ![0, bytes.len()].contains(&item.dim())) {
+                return Err(refuse("directions of one length"));
+            }
+            if !(item.difficulty.set(name, difficulty, direction)
+                && item.discrimination.set(name, discrimination, direction))
+            {
+                return Err(refuse("the name of a prompt feature, bias, or square with a direction"));
             }
         }
         Ok(Self::Items(Box::new(experts)))
@@ -238,7 +296,7 @@ impl Head {
         match self {
             Self::Items(experts) => {
                 let expert = &experts[Kind::of(features) as usize];
-                let fits = |item: &&Item| item.difficulty.embedding.len() == embedding.len();
+                let fits = |item: &&Item| item.dim() == embedding.len();
                 let item = expert.embedded.as_ref().filter(fits).unwrap_or(&expert.text);
                 let difficulty = item.difficulty.sum(&values, embedding);
                 let discrimination = item.discrimination.sum(&values, embedding);
@@ -264,11 +322,11 @@ impl Head {
     }
 
     /// The sums that fit this embedding; none for an item head.
-    fn per_tier(&self, embedding: &[f32]) -> &[Linear] {
+    fn per_tier(&self, embedding: &[f32]) -> &[Surface] {
         match self {
             Self::Items(_) => &[],
             Self::PerTier { text, embedded } => {
-                let fits = embedded.iter().all(|head| head.embedding.len() == embedding.len());
+                let fits = embedded.iter().all(|head| head.dim() == embedding.len());
                 if fits && !embedded.is_empty() { embedded } else { text }
             }
         }
@@ -301,7 +359,7 @@ pub(super) fn sigmoid(logit: f64) -> f64 {
 
 #[cfg(test)]
 mod tests {
-    use super::{Head, Kind, Linear, SHIPPED, standardise};
+    use super::{Head, Kind, SHIPPED, Square, Surface, standardise};
     use crate::text::features::{FEATURES, PromptFeatures};
 
     #[test]
@@ -333,6 +391,7 @@ mod tests {
         assert_eq!(kind("Which?\nA. one\nB. two\nC. three\nAnswer:"), Kind::Choice);
         assert_eq!(kind("Tom buys 3 pens at 2 dollars each. How much does he pay?"), Kind::Quantity);
         assert_eq!(kind("Explain the French revolution."), Kind::Open);
+        assert_eq!(kind("Prove, step by step, that 2 and 3 are the only primes that differ by 1 each."), Kind::Open);
     }
 
     #[test]
@@ -347,10 +406,25 @@ mod tests {
         for text in ["[open]\nbias", "[open]\nbias x 1", "[open]\nnonsense 1 1", "[open]\nbias NaN 0", "[magic]"] {
             assert!(Head::parse(text).is_err(), "{text}");
         }
-        assert!(Head::parse("[open embedded]\ne1 1 1").is_err(), "dimensions in order");
-        assert!(Linear::new(0.0, vec![0.0; FEATURES + 1], Vec::new()).is_err());
-        let linear = Linear::new(0.0, vec![0.0; FEATURES], Vec::new()).unwrap();
-        assert!(Head::PerTier { text: vec![linear], embedded: Vec::new() }.check(2).is_err());
+        for line in ["square 1 1", "square 1 1 7f7", "square 1 1 xy", "bias 1 1 7f", "square 1 1 7f\nsquare 1 1 7f7f"] {
+            assert!(Head::parse(&format!("[open embedded]\n{line}")).is_err(), "{line}");
+        }
+        let zeros = vec![0.0; FEATURES];
+        let square = |direction: Vec<f32>| vec![Square { weight: 1.0, direction }];
+        assert!(Surface::new(0.0, vec![0.0; FEATURES + 1], Vec::new(), Vec::new()).is_err());
+        assert!(Surface::new(0.0, zeros.clone(), vec![0.0; 3], square(vec![0.0; 2])).is_err());
+        assert!(Surface::new(0.0, zeros.clone(), Vec::new(), square(vec![f32::NAN])).is_err());
+        let surface = Surface::new(0.0, zeros, Vec::new(), Vec::new()).unwrap();
+        assert!(Head::PerTier { text: vec![surface], embedded: Vec::new() }.check(2).is_err());
+    }
+
+    #[test]
+    fn a_square_counts_the_embeddings_part_along_its_direction() {
+        let head = Head::parse("[open embedded]\nbias 0.5 0\nsquare 2 0 7f00\nsquare 0 3 0081").unwrap();
+        let features = PromptFeatures::of("Explain how a hash map works.");
+        let reading = head.read(&features, Some(&[0.6, 0.8]));
+        assert!((reading.difficulty - (0.5 + 2.0 * 0.36)).abs() < 1e-6, "{}", reading.difficulty);
+        assert!((reading.discrimination - 3.0 * 0.64).abs() < 1e-6, "{}", reading.discrimination);
     }
 
     #[test]

@@ -30,7 +30,7 @@ pub use breaker::{Breaker, BreakerOptions};
 pub use budget::{Budget, BudgetOptions, ExtraCalls};
 pub use calibrate::{Calibrated, Sample, Target};
 pub use decide::{Candidate, Decision, Policy, Reason, Router, Strategy, Verdict};
-pub use head::{Expert, Head, Linear, standardise};
+pub use head::{Expert, Head, Square, Surface, prompt_kind, standardise};
 pub use latency::LatencyModel;
 pub use replica::{Choice, Replicas};
 pub use request::{Conversation, Need, Role, Turn};

@@ -6,7 +6,7 @@
 use super::lexicon::{Lexicon, WORD_CLASSES, WordClass, WordHash};
 
 /// Features that describe the text's shape; the word classes follow them.
-const SHAPE_NAMES: [&str; 24] = [
+const SHAPE_NAMES: [&str; 25] = [
     "log_chars",
     "log_words",
     "log_lines",
@@ -31,6 +31,7 @@ const SHAPE_NAMES: [&str; 24] = [
     "asks_choice",
     "shots",
     "distinct_words",
+    "log_amounts",
 ];
 
 const CLASS_NAMES: [&str; WORD_CLASSES] = [
@@ -53,6 +54,7 @@ const CLASS_NAMES: [&str; WORD_CLASSES] = [
     "moral",
     "transform",
     "continue",
+    "amount",
 ];
 
 const SHAPES: usize = SHAPE_NAMES.len();
@@ -370,6 +372,7 @@ impl Scan {
             f32::from(u8::from(asks_choice)),
             (shots as f32).ln_1p(),
             share(counts.distinct, counts.words),
+            log(counts.numbers + u32::from(counts.classes[WordClass::Amount as usize])),
         ];
         let mut values = [0.0; FEATURES];
         values[..SHAPES].copy_from_slice(&shapes);
@@ -402,6 +405,8 @@ mod tests {
         assert_eq!(read.get("explain"), Some(3.0_f32.ln())); // "explain" and "why"
         assert_eq!(read.get("log_numbers"), Some(4.0_f32.ln()));
         assert_eq!(read.get("no such feature"), None);
+        let spelt = PromptFeatures::of("Half of the 12 eggs, and three more.");
+        assert_eq!(spelt.get("log_amounts"), Some(4.0_f32.ln()));
     }
 
     #[test]

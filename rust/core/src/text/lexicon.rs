@@ -44,10 +44,12 @@ pub(super) enum WordClass {
     Transform,
     /// Words that only agree or go on: "yes", "continue".
     Continue,
+    /// Amounts spelt out: "three", "half", "dozen".
+    Amount,
 }
 
 /// How many classes there are.
-pub(super) const WORD_CLASSES: usize = 19;
+pub(super) const WORD_CLASSES: usize = 20;
 
 use WordClass as C;
 
@@ -131,6 +133,11 @@ const LEXICON: &[(WordClass, &str)] = &[
         C::Continue,
         "yes yeah yep yup sure ok okay continue proceed go ahead on please no nope more do it that thanks right \
          correct again and so keep going fine sounds good agreed next done great perfect finish you can lets let's",
+    ),
+    (
+        C::Amount,
+        "two three four five six seven eight nine ten eleven twelve twenty thirty forty fifty hundred thousand million \
+         half twice double triple third thirds quarter quarters fourth fifth dozen thrice",
     ),
 ];
 
