@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 
     from nearhit._graph import Graph
 
-_GRAPH_FROM = {"auto": 2_000_000, "hnsw": 10_000}
-"""Vectors at which a graph is first built. The size for "auto" is extrapolated, not measured: the scan grows linearly
-from some 77 µs at 100,000 vectors, where a usearch lookup (int8) took 390 µs in the same run."""
+_GRAPH_FROM = {"auto": 500_000, "hnsw": 10_000}
+"""Vectors at which a graph is first built. A lookup at .9 took .28, .79 and 1.61 times one by the graph at 200,000, 400,000
+and 800,000 vectors, so both are equal at some 500,000; at .95 at 780,000, at .8 at 240,000."""
 
 _GRAPH_GROWTH = 1.5
 """Growth at which it is built again: what is newer than the graph is scanned exactly."""
@@ -36,8 +36,8 @@ class VectorIndex(_core.VectorIndex):
             than 6e-4 off on average; the smallest).
         transform: Orthonormal rows, shape [n, dim], the directions of most energy first, to code vectors in. By default
             they are learned from the vectors.
-        index: "exact"; "hnsw" for a usearch graph beside it from 10,000 vectors on; "auto" for one from 2,000,000 on,
-            where it is expected to be quicker than the scan. With a graph, `recall` tells what it finds.
+        index: "exact"; "hnsw" for a usearch graph beside it from 10,000 vectors on; "auto" for one from 500,000 on,
+            where it is quicker than the scan (at .9). With a graph, `recall` tells what it finds.
 
     Attributes:
         recall: Measured share of the nearest neighbours that searches find; 1.0 without a graph.
