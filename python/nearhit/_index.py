@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from nearhit._graph import Graph
 
 _GRAPH_FROM = {"auto": 500_000, "hnsw": 10_000}
-"""Vectors at which a graph is first built. A lookup at .9 took .28, .79 and 1.61 times one by the graph at 200,000, 400,000
-and 800,000 vectors, so both are equal at some 500,000; at .95 at 780,000, at .8 at 240,000."""
+"""Vectors at which a graph is first built. A lookup at .9 took .28, .79 and 1.61 times one by the graph at 200,000,
+400,000 and 800,000 vectors, so both are equal at some 500,000; at .95 at 780,000, at .8 at 240,000."""
 
 _GRAPH_GROWTH = 1.5
 """Growth at which it is built again: what is newer than the graph is scanned exactly."""
