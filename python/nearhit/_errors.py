@@ -33,7 +33,7 @@ Every class derives from `Error`:
         │   └── TierRateLimitError  429
         ├── TierProtocolError     an answer that is not what the API promises
         ├── TierCancelledError    the caller went away
-        ├── TierBusyError         every slot and every place in the queue is taken; nothing was sent
+        ├── TierBusyError         no slot, and no place in the queue or none in time; nothing was sent
         ├── TierClosedError       the tier was closed
         ├── TierUnsupportedError  the request needs what the tier cannot do (.needs); nothing was sent
         │   └── ContextLengthError    more tokens than the model's window (.tokens, .limit)
@@ -210,7 +210,7 @@ class TierCancelledError(TierError):
 
 
 class TierBusyError(TierError):
-    """Every slot of the tier and every place in its queue is taken; nothing was sent."""
+    """Every slot and every place in the queue is taken, or its turn would come too late; nothing was sent."""
 
 
 class TierClosedError(TierError):

@@ -347,6 +347,30 @@ async def test_a_full_queue_takes_the_more_important_first() -> None:
     assert order == ["first", "urgent", "plain"]
 
 
+async def test_a_queue_that_is_too_long_for_a_deadline_is_not_joined() -> None:
+    """The other tier is asked at once, not when the time is over."""
+
+    async def slow(messages: Any) -> str:
+        await asyncio.sleep(0.2)
+        return "slow"
+
+    small = FunctionTier("small", slow, max_concurrency=1, quality=0.9)
+    for _ in range(4):
+        await small.acomplete("learn how long it takes")
+    waiting = [asyncio.ensure_future(small.acomplete("ahead")) for _ in range(30)]
+    while small.limiter.waiting < 29:  # noqa: ASYNC110 - the limiter has no event to wait for
+        await asyncio.sleep(0.001)
+    router = AsyncRouter([small, FunctionTier("other", lambda messages: "at once", quality=0.5)])
+    answer = await router.complete(EASY, deadline=5.0)
+    assert answer.text == "at once"
+    first, second = answer.trace.attempts
+    assert (first.tier, first.outcome, second.tier) == ("small", "failed", "other")
+    assert "waiting requests go first" in (first.error or "")
+    for one in waiting:
+        one.cancel()
+    await asyncio.gather(*waiting, return_exceptions=True)
+
+
 @pytest.mark.parametrize(
     "options",
     [{"retries": -1}, {"retries": 1.5}, {"retry_share": 2.0}, {"hedge_share": -0.1}, {"hedge_share": float("nan")},

@@ -121,12 +121,12 @@ class Call:
 
     def _open(self, messages: Sequence[Message], params: Mapping[str, Any], limits: Limits) -> AsyncIterator[Chunk]:
         tier = self.tier
+        if not isinstance(tier, Tier):
+            return tier.astream(messages, **params)
+        options: dict[str, Any] = {"priority": limits.priority, "within": limits.left(self._trace)}
         if isinstance(tier, ReplicaTier):
-            options = {"session": limits.session, "priority": limits.priority, "avoid": self._avoid}
-            return tier.astream(messages, **options, **params)
-        if isinstance(tier, Tier):
-            return tier.astream(messages, priority=limits.priority, **params)
-        return tier.astream(messages, **params)
+            options |= {"session": limits.session, "avoid": self._avoid}
+        return tier.astream(messages, **options, **params)
 
     async def _next(self, pieces: AsyncIterator[Chunk], limits: Limits) -> Chunk | None:
         left = limits.left(self._trace)

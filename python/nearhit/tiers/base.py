@@ -140,7 +140,13 @@ class Tier(ABC):
         return f"{type(self).__name__}({self._name!r}, {self._model!r})"
 
     def astream(
-        self, messages: Prompt, *, timeouts: Timeouts | None = None, priority: int = 0, **params: Any
+        self,
+        messages: Prompt,
+        *,
+        timeouts: Timeouts | None = None,
+        priority: int = 0,
+        within: float | None = None,
+        **params: Any,
     ) -> AsyncTierStream:
         """Returns the answer as an asynchronous iterator of pieces; nothing is sent before the first is asked for.
 
@@ -149,6 +155,8 @@ class Tier(ABC):
             timeouts: Limits of this request, in place of the tier's.
             priority: Requests of a higher one leave the queue first. A full queue takes one in by refusing the last
                 of those with a lower one.
+            within: Seconds from now after which the answer is of no use. Who would still be in the queue then, going by
+                how long requests have taken, is refused at once; the total limit counts likewise.
             **params: Parameters of the request in the OpenAI form: temperature, max_tokens, stop, tools...
 
         Raises:
@@ -160,7 +168,11 @@ class Tier(ABC):
         read = self._accept(messages, params)
         limits = timeouts or self.timeouts
         return AsyncTierStream(
-            self, lambda watch, slot: self._open(read, params, watch, slot, limits), limits, priority=priority
+            self,
+            lambda watch, slot: self._open(read, params, watch, slot, limits),
+            limits,
+            priority=priority,
+            within=within,
         )
 
     async def acomplete(self, messages: Prompt, *, timeouts: Timeouts | None = None, **params: Any) -> Completion:

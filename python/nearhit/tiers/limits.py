@@ -6,18 +6,41 @@ import asyncio
 import threading
 from collections import deque
 from contextlib import suppress
+from time import monotonic
+from typing import Final
 
 from nearhit.tiers.options import check_whole
+
+_SHARE: Final = 0.2
+"""Weight of the newest of the times for which slots were held."""
+
+_ENOUGH: Final = 4
+"""Times that have to be known before anybody is refused because of them."""
 
 
 class QueueFullError(Exception):
     """Every slot and every waiting place is taken."""
 
 
+class HopelessError(QueueFullError):
+    """Its turn would come too late.
+
+    Args:
+        ahead: Requests that would go first.
+        seconds: Seconds that these alone take.
+    """
+
+    def __init__(self, ahead: int, seconds: float) -> None:
+        super().__init__(ahead, seconds)
+        self.ahead = ahead
+        self.seconds = seconds
+
+
 class Limiter:
     """Slots with a bounded queue, shared by all threads and event loops.
 
-    Higher priorities go first; of equal ones, who came first.
+    Higher priorities go first; of equal ones, who came first. Who could not have his turn in time, even if all requests
+    at work ended now, does not wait for it: how long slots are held is learned.
 
     Args:
         slots: Requests at once; None for no limit.
@@ -35,6 +58,8 @@ class Limiter:
         self.places = places
         self._active = 0
         self._waiting: deque[_Waiter] = deque()
+        self._held = 0.0  # seconds, about
+        self._known = 0
         self._lock = threading.Lock()
 
     @property
@@ -47,18 +72,23 @@ class Limiter:
         """Requests in the queue."""
         return len(self._waiting)
 
-    async def take(self, priority: int = 0) -> Slot:
+    async def take(self, priority: int = 0, within: float | None = None) -> Slot:
         """Takes a slot as `acquire` does, and returns it."""
-        await self.acquire(priority)
+        await self.acquire(priority, within)
         return Slot(self)
 
-    async def acquire(self, priority: int = 0) -> None:
+    async def acquire(self, priority: int = 0, within: float | None = None) -> None:
         """Takes a slot, waiting in the queue if there is room, or if somebody of a lower priority can make room.
+
+        Args:
+            priority: Its place in the queue.
+            within: Seconds after which the slot is of no use; None for any time.
 
         Raises:
             QueueFullError: No slot and no place in the queue, or the place was given away; nothing was taken.
+            HopelessError: Those ahead in the queue alone take longer than `within`.
         """
-        waiter = self._enter(priority)
+        waiter = self._enter(priority, within)
         if waiter is None:
             return
         try:
@@ -72,25 +102,35 @@ class Limiter:
                 self.release()
             raise
 
-    def _enter(self, priority: int) -> _Waiter | None:
+    def _enter(self, priority: int, within: float | None) -> _Waiter | None:
         with self._lock:
             if self.slots is None or (self._active < self.slots and not self._waiting):
                 self._active += 1
                 return None
+            place = len(self._waiting)
+            while place > 0 and self._waiting[place - 1].priority < priority:
+                place -= 1
+            seconds = place * self._held / self.slots
+            if within is not None and self._known >= _ENOUGH and seconds >= within:
+                raise HopelessError(place, seconds)
             if self.places is not None and len(self._waiting) >= self.places:
                 if not self._waiting or self._waiting[-1].priority >= priority:
                     raise QueueFullError
                 self._waiting.pop().displace()
             waiter = _Waiter(asyncio.get_running_loop(), priority)
-            place = len(self._waiting)
-            while place > 0 and self._waiting[place - 1].priority < priority:
-                place -= 1
             self._waiting.insert(place, waiter)
             return waiter
 
-    def release(self) -> None:
-        """Gives a slot back, to the first request in the queue if there is one."""
+    def release(self, held: float | None = None) -> None:
+        """Gives a slot back, to the first request in the queue if there is one.
+
+        Args:
+            held: Seconds for which it was held.
+        """
         with self._lock:
+            if held is not None:
+                self._held += (held - self._held) * (_SHARE if self._known else 1.0)
+                self._known += 1
             while self._waiting:
                 try:
                     self._waiting.popleft().grant()
@@ -110,9 +150,10 @@ class Slot:
         limiter: Where it was taken.
     """
 
-    __slots__ = ("_holders", "_limiter", "_lock")
+    __slots__ = ("_holders", "_limiter", "_lock", "_since")
 
     def __init__(self, limiter: Limiter) -> None:
+        self._since = monotonic()
         self._limiter = limiter
         self._holders = 1
         self._lock = threading.Lock()
@@ -128,7 +169,7 @@ class Slot:
             self._holders -= 1
             last = self._holders == 0
         if last:
-            self._limiter.release()
+            self._limiter.release(monotonic() - self._since)
 
 
 class _Waiter:

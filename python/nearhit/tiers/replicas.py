@@ -160,6 +160,7 @@ class ReplicaTier(Tier):
         *,
         timeouts: Timeouts | None = None,
         priority: int = 0,
+        within: float | None = None,
         session: str | None = None,
         avoid: Collection[str] = (),
         **params: Any,
@@ -170,6 +171,7 @@ class ReplicaTier(Tier):
             messages: A prompt, or messages in the OpenAI form.
             timeouts: Limits of this request, in place of the replicas'.
             priority: As for `Tier.astream`.
+            within: As for `Tier.astream`, of each replica's queue.
             session: Requests of one session go to the same replica, as long as it is not overloaded.
             avoid: Names of replicas that are not to be asked.
             **params: Parameters of the request in the OpenAI form.
@@ -177,7 +179,16 @@ class ReplicaTier(Tier):
         check_kind("timeouts", timeouts, Timeouts)
         read = self._accept(messages, params)
         total = (timeouts or self.timeouts).total
-        way = _Way(self, read, params, timeouts=timeouts, priority=priority, key=self._key(read, session), avoid=avoid)
+        way = _Way(
+            self,
+            read,
+            params,
+            timeouts=timeouts,
+            priority=priority,
+            within=within,
+            key=self._key(read, session),
+            avoid=avoid,
+        )
         stream = ReplicaStream(self, way.pieces, Timeouts(total=total), priority=priority)
         way.stream = stream
         return stream
@@ -213,10 +224,12 @@ class _Way:
         *,
         timeouts: Timeouts | None,
         priority: int = 0,
+        within: float | None = None,
         key: int | None = None,
         avoid: Collection[str] = (),
     ) -> None:
         self._tier = tier
+        self._within = within
         self._core = tier._core  # noqa: SLF001 - one class in two parts
         self._messages = messages
         self._params = params
@@ -239,8 +252,11 @@ class _Way:
                 self.stream.replica = replicas[at].name
             call = _ReplicaCall(self._core, at, self._tokens)
             limits: dict[str, Any] = {} if self._timeouts is None else {"timeouts": self._timeouts}
+            limits |= {"priority": self._priority}
+            if self._within is not None:
+                limits["within"] = self._within - begun
             try:
-                pieces = replicas[at].astream(self._messages, priority=self._priority, **limits, **self._params)
+                pieces = replicas[at].astream(self._messages, **limits, **self._params)
                 async with aclosing(call.run(pieces)) as chunks:
                     async for chunk in chunks:
                         yield chunk

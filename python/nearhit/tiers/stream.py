@@ -10,7 +10,7 @@ from nearhit._errors import TierBusyError, TierError, TierTimeoutError
 from nearhit._portal import PortalIterator
 from nearhit._types import Chunk
 from nearhit.tiers.collect import Collector
-from nearhit.tiers.limits import QueueFullError, Slot
+from nearhit.tiers.limits import HopelessError, QueueFullError, Slot
 from nearhit.tiers.timing import Stopwatch, Timeouts
 from nearhit.tiers.watchdog import Watchdog
 
@@ -34,6 +34,7 @@ class AsyncTierStream:
         open_: Opens the tier's own stream.
         timeouts: Limits of this request.
         priority: Its place in the tier's queue.
+        within: Seconds after which its turn is of no use, if that is less than the total limit.
     """
 
     def __init__(
@@ -43,11 +44,13 @@ class AsyncTierStream:
         timeouts: Timeouts,
         *,
         priority: int = 0,
+        within: float | None = None,
     ) -> None:
         self._tier = tier
         self._open = open_
         self._timeouts = timeouts
         self._priority = priority
+        self._within = min((limit for limit in (within, timeouts.total) if limit is not None), default=None)
         self._collector = Collector()
         self._watch: Stopwatch | None = None
         self._ended = False
@@ -131,7 +134,13 @@ class AsyncTierStream:
         tier = self._tier
         try:
             async with asyncio.timeout_at(total) as timer:
-                return await tier.limiter.take(self._priority)
+                return await tier.limiter.take(self._priority, self._within)
+        except HopelessError as error:
+            raise TierBusyError(
+                f"tier {tier.name!r} is busy: {error.ahead} waiting requests go first, which takes {error.seconds:.3g} s,"
+                f" where this one has {self._within:.3g} s",
+                tier=tier.name,
+            ) from None
         except QueueFullError:
             raise TierBusyError(
                 f"tier {tier.name!r} is busy: {tier.limiter.slots} requests at work and {tier.limiter.places} waiting",

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 import nearhit
 from nearhit import FunctionTier
 from nearhit.tiers import Timeouts
-from nearhit.tiers.limits import Limiter, QueueFullError
+from nearhit.tiers.limits import HopelessError, Limiter, QueueFullError
 
 
 async def test_first_come_first_served():
@@ -41,6 +41,54 @@ async def test_a_full_queue_refuses_at_once():
     await waiter
     limiter.release()
     assert limiter.active == 0
+
+
+async def learned(slots: int, seconds: float) -> Limiter:
+    """A limiter whose slots were held for so long, a few times."""
+    limiter = Limiter(slots)
+    for _ in range(4):
+        await limiter.acquire()
+        limiter.release(seconds)
+    return limiter
+
+
+async def test_who_cannot_have_his_turn_in_time_is_refused_at_once():
+    limiter = await learned(2, 3.0)
+    for _ in range(2):
+        await limiter.acquire(within=0.1)  # a free slot is free whatever was learned
+    waiting = [asyncio.create_task(limiter.acquire()) for _ in range(4)]
+    await asyncio.sleep(0)
+    with pytest.raises(HopelessError) as caught:
+        await limiter.acquire(within=5.9)
+    assert (caught.value.ahead, caught.value.seconds) == (4, pytest.approx(6.0))
+    assert limiter.waiting == 4
+    in_time = [
+        asyncio.create_task(limiter.acquire(within=6.1)),
+        asyncio.create_task(limiter.acquire(priority=1, within=0.1)),  # it goes before all of them
+        asyncio.create_task(limiter.acquire()),
+    ]
+    await asyncio.sleep(0)
+    assert limiter.waiting == 7
+    for _ in range(7):
+        limiter.release()
+    await asyncio.gather(*waiting, *in_time)
+    limiter.release()
+    limiter.release()
+    assert (limiter.active, limiter.waiting) == (0, 0)
+
+
+async def test_nobody_is_refused_for_his_time_before_times_are_known():
+    limiter = Limiter(1)
+    for _ in range(3):
+        await limiter.acquire()
+        limiter.release(1000.0)
+    await limiter.acquire()
+    waiting = [asyncio.create_task(limiter.acquire(within=0.001)) for _ in range(3)]
+    await asyncio.sleep(0)
+    assert limiter.waiting == 3
+    for _ in range(3):
+        limiter.release()
+    await asyncio.gather(*waiting)
 
 
 async def test_a_waiter_cancelled_while_its_slot_is_on_the_way_passes_it_on():
