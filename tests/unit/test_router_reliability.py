@@ -365,7 +365,7 @@ async def test_a_queue_that_is_too_long_for_a_deadline_is_not_joined() -> None:
     assert answer.text == "at once"
     first, second = answer.trace.attempts
     assert (first.tier, first.outcome, second.tier) == ("small", "failed", "other")
-    assert "waiting requests go first" in (first.error or "")
+    assert "waiting go first" in (first.error or "")
     for one in waiting:
         one.cancel()
     await asyncio.gather(*waiting, return_exceptions=True)

@@ -137,7 +137,7 @@ class AsyncTierStream:
                 return await tier.limiter.take(self._priority, self._within)
         except HopelessError as error:
             raise TierBusyError(
-                f"tier {tier.name!r} is busy: {error.ahead} waiting requests go first, which takes {error.seconds:.3g} s,"
+                f"tier {tier.name!r} is busy: {error.ahead} waiting go first, which take {error.seconds:.3g} s,"
                 f" where this one has {self._within:.3g} s",
                 tier=tier.name,
             ) from None
