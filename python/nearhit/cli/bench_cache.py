@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 _CALLS = 2_000
 _PROMPT = "How do I reset the password of my account on the web site?"
 _DIM = 384
+_SAMPLED = 0.25  # seconds between two looks at a soak's memory
 
 
 def register(subparsers: Subparsers) -> None:
@@ -159,9 +160,9 @@ def _soak(seconds: float) -> dict[str, Any]:
             number += 1
             if number % 50_000 == 0:
                 cache.invalidate(tag=str(number % 50))
-            stats = cache.stats()
-            samples.append((stats.bytes, _resident() - before))
-            bar.update(task, completed=elapsed)
+            if elapsed >= len(samples) * _SAMPLED:  # not each time: the samples are a part of the process's memory
+                samples.append((cache.stats().bytes, _resident() - before))
+                bar.update(task, completed=elapsed)
     cache._core.validate()  # noqa: SLF001 - same package
     counted, resident = zip(*samples[len(samples) // 2 :], strict=True)
     return {
