@@ -149,7 +149,8 @@ def _soak(seconds: float) -> dict[str, Any]:
     bound = 64 << 20
     vectors = np.random.default_rng(7).standard_normal((4000, _DIM)).astype(np.float32)
     cache = Cache(policy="static", max_bytes=bound)
-    before, started, number, samples = _resident(), perf_counter(), 0, []
+    before, started, number = _resident(), perf_counter(), 0
+    samples: list[tuple[int, int]] = []
     with _output.progress() as bar:
         task = bar.add_task("soaking", total=seconds)
         while (elapsed := perf_counter() - started) < seconds:
