@@ -2,7 +2,7 @@
 #![cfg_attr(not(test), expect(clippy::wildcard_imports, reason = "dozens of intrinsics, told apart by their prefix"))]
 #![expect(unsafe_code, reason = "intrinsics and the call into functions compiled for an instruction set")]
 
-use super::avx2::{halves, total, totals};
+use super::avx2::{halves, reduce_eight, total, totals};
 use super::left::{CHUNK, Left, Sums};
 use super::scalar::{self, LANES, add_tail, collect, reduce};
 use super::{
@@ -109,6 +109,11 @@ fn dot_bytes_wide(a: &[i8], b: &[f32]) -> f32 {
 /// The sums of the full parts and the tail, reduced.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
 fn finish<T: Copy>(sums: [__m512; 2], a: &[T], b: &[f32], value: impl Fn(T) -> f32) -> f32 {
+    if a.len().is_multiple_of(LANES) {
+        let sixteen = _mm512_add_ps(sums[0], sums[1]);
+        let upper = _mm256_castpd_ps(_mm512_extractf64x4_pd::<1>(_mm512_castps_pd(sixteen)));
+        return reduce_eight(_mm256_add_ps(_mm512_castps512_ps256(sixteen), upper));
+    }
     let mut lanes = [0.0; LANES];
     for (part, sum) in sums.into_iter().enumerate() {
         // SAFETY: `lanes` has room for 32 floats, and `part` counts its two parts of 16.
