@@ -162,7 +162,7 @@ impl Kind {
             Self::Choice
         } else if count("log_numbers") >= 2.0
             && count("quantity") >= 1.0
-            && count("reason") < 2.0
+            && count("reason") < 1.0
             && count("log_code_symbols") < 3.0
             && count("log_chars") < 1000.0
         {
