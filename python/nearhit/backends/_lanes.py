@@ -57,7 +57,10 @@ class Lanes:
         """The connection for callers that wait in place."""
         direct = self._direct
         if direct is not None and direct.closed:
-            direct = self._direct = None
+            with self._lock:
+                if self._direct is direct:  # and not a new one that has been made meanwhile
+                    self._direct = None
+            direct = self._direct
         if direct is None:
             self._dial(self._keep_direct)
         return direct
@@ -109,7 +112,9 @@ class Lanes:
         with self._lock:
             if self._address is None:
                 raise LostError("closed")
-            self._direct = Direct(plain, self._seconds)
+            before, self._direct = self._direct, Direct(plain, self._seconds)
+        if before is not None:
+            before.close()
 
     def _keep_lane(self, loop: asyncio.AbstractEventLoop, plain: Plain) -> None:
         lane = LoopLane(loop, plain, self._seconds)
