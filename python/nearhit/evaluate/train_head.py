@@ -54,7 +54,8 @@ OPEN9_LEVELS = {"houses": 0.9, "trivia": 0.15, "reading": 0.25, "gpqa": 0.8, "mb
 _PER_SET = 250  # prompts of each set with a level, so that none drowns the others
 _TABLE_TIMES = 6
 """How often the prompts that were levelled one by one count. From text alone, rank correlations on parts of the table,
-vicuna, WizardLM and arena-hard-v2 held out of .62, .53, .60, .43; once, .60, .50, .61, .39; ten times, .64, .55, .59, .45."""
+vicuna, WizardLM and arena-hard-v2 held out of .62, .53, .60, .43; once, .60, .50, .61, .39; ten times, .64, .55, .59,
+.45."""
 _PER_FILE = 1000  # prompts of each file that the features are standardised over
 _CLIP = 4.0
 _CHOICE_RANKS = (16, 32)
