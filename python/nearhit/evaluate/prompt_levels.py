@@ -142,5 +142,18 @@ PROMPTS: tuple[tuple[float, str], ...] = (
     (0.2, "How can I sleep better when I work late shifts?"),
     (0.15, "Translate good morning into French, Spanish and Italian."),
     (0.15, "Summarise the following text in two sentences."),
+    # Short and hard, short and easy
+    (0.85, "Prove that no largest prime exists."),
+    (0.85, "Prove that the harmonic series diverges."),
+    (0.9, "Derive the formula for the sum of a geometric series and prove it by induction."),
+    (0.85, "Prove or refute: every continuous function on the reals is uniformly continuous."),
+    (0.8, "Argue step by step why quicksort takes quadratic time at worst."),
+    (0.05, "What is 3 + 5?"),
+    (0.05, "What is 9 * 7?"),
+    (0.1, "How much is 20 % of 50?"),
+    (0.1, "Convert 5 feet to centimetres."),
+    (0.1, "How many minutes are 3 hours?"),
+    (0.25, "Solve x + 4 = 9."),
+    (0.05, "Name a river in Europe."),
 )
 """Level and prompt."""
