@@ -27,7 +27,7 @@ SKETCH: Final = 128
 def unit(vector: Any) -> NDArray[np.float32]:
     """A vector at unit length; one that has no length stays as it is."""
     values = np.asarray(vector, dtype=np.float32)
-    square = float(np.add.reduce(values * values))
+    square = float(values @ values)
     return values / np.float32(square**0.5) if square > 0 else values
 
 

@@ -46,6 +46,12 @@ class Request:
     answer: str
 
 
+def rows_file(folder: Path, name: str) -> Path:
+    """The file of rows of this name, plain if there is one, else compressed."""
+    plain = folder / f"{name}.jsonl"
+    return plain if plain.exists() else folder / f"{name}.jsonl.gz"
+
+
 def read_rows(path: Path) -> Iterator[dict[str, Any]]:
     """Yields the objects of a JSON lines file, plain or gzip (by its content, not its name).
 

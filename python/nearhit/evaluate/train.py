@@ -20,9 +20,9 @@ import numpy as np
 
 from nearhit._core import VectorIndex
 from nearhit.evaluate import fit as fitting
-from nearhit.evaluate.data import Pair, Request, read_pairs, read_rows, read_stream, split_of
+from nearhit.evaluate.data import Pair, Request, read_pairs, read_rows, read_stream, rows_file, split_of
 from nearhit.evaluate.metrics import auc, calibration_error, curve, reliability
-from nearhit.evaluate.vectors import embed_all
+from nearhit.evaluate.vectors import embed_all, tell_embedded
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -78,13 +78,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     from nearhit import embed  # noqa: PLC0415 - loads ctranslate2
 
-    pairs = {source.name: read_pairs(_file(args.data, source.name)) for source in SOURCES if source.name != STREAM}
-    stream = read_stream(_file(args.data, STREAM))
+    pairs = {source.name: read_pairs(rows_file(args.data, source.name)) for source in SOURCES if source.name != STREAM}
+    stream = read_stream(rows_file(args.data, STREAM))
     splits, of_prompt = _splits(pairs, stream)
-    queries = [str(row["q"]) for row in read_rows(_file(args.data, "queries_web"))]
+    queries = [str(row["q"]) for row in read_rows(rows_file(args.data, "queries_web"))]
     texts = [text for rows in pairs.values() for pair in rows for text in (pair.a, pair.b)]
     texts += [request.prompt for request in stream]
-    vectors = embed_all(texts, embed.load(engine="ctranslate2"), store=args.vectors, advance=_advance)
+    vectors = embed_all(texts, embed.load(engine="ctranslate2"), store=args.vectors, advance=tell_embedded)
     pairs[STREAM], splits[STREAM] = near_pairs(stream, of_prompt, vectors)
     report = train(pairs, splits, queries, vectors, args.out)
     json.dump(report, sys.stdout, indent=2)
@@ -218,16 +218,6 @@ def near_pairs(
             pairs.append(Pair(a.prompt, b.prompt, int(a.answer == b.answer)))
             splits.append(numbers[members[i]])
     return pairs, np.array(splits)
-
-
-def _file(folder: Path, name: str) -> Path:
-    plain = folder / f"{name}.jsonl"
-    return plain if plain.exists() else folder / f"{name}.jsonl.gz"
-
-
-def _advance(done: int, total: int) -> None:
-    end = "\n" if done == total else "\r"
-    sys.stderr.write(f"embedding {done}/{total}{end}")
 
 
 if __name__ == "__main__":

@@ -21,13 +21,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from nearhit._core import feature_names, prompt_features, prompt_focus, prompt_kind
-from nearhit.evaluate.data import read_rows
+from nearhit.evaluate.data import read_rows, rows_file
 from nearhit.evaluate.head_file import head_text, level_item, pair_item
 from nearhit.evaluate.outcomes import read_outcomes
 from nearhit.evaluate.prompt_levels import PROMPTS, QUERIES, SETS, STATED, STATED_LEVELS, STATED_OTHERWISE
 from nearhit.evaluate.routing import curve
 from nearhit.evaluate.surfaces import Surface, fit_surfaces
-from nearhit.evaluate.vectors import embed_all
+from nearhit.evaluate.vectors import embed_all, tell_embedded
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -137,12 +137,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     from nearhit import embed  # noqa: PLC0415 - loads ctranslate2
 
-    files = {name: _file(args.data, name) for name in SOURCES}
+    files = {name: rows_file(args.data, name) for name in SOURCES}
     choice = read_outcomes(files["router_mmlu_train"])
     problems = word_problems(read_outcomes(files["router_small7"]), read_outcomes(files["router_open9"]))
     levelled = read_levels(files)
     texts = [prompt_focus(text) for text in (*choice.prompts, *levelled.texts)]
-    table = embed_all(texts, embed.load(engine="ctranslate2"), store=args.vectors, advance=_advance)
+    table = embed_all(texts, embed.load(engine="ctranslate2"), store=args.vectors, advance=tell_embedded)
     scale = scale_of(files)
     look = Looker(scale, table)
     items = fit_choice(look(choice.prompts), choice)
@@ -388,16 +388,6 @@ def _rank_correlation(score: Numbers, level: Numbers) -> float:
     for value in np.unique(level):
         ranks[level == value] = ranks[level == value].mean()
     return round(float(np.corrcoef(order, ranks)[0, 1]), 3)
-
-
-def _file(folder: Path, name: str) -> Path:
-    plain = folder / f"{name}.jsonl"
-    return plain if plain.exists() else folder / f"{name}.jsonl.gz"
-
-
-def _advance(done: int, total: int) -> None:
-    end = "\n" if done == total else "\r"
-    sys.stderr.write(f"embedding {done}/{total}{end}")
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import sys
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
     from nearhit._types import Embedder
 
-__all__ = ["VectorTable", "embed_all"]
+__all__ = ["VectorTable", "embed_all", "tell_embedded"]
 
 _BATCH = 256
 
@@ -109,6 +110,12 @@ def embed_all(
         partial.replace(store)
     vectors = np.stack([known[key] for key in keys]) if keys else np.zeros((0, embedder.dim), np.float32)
     return VectorTable(wanted, vectors, embedder.id)
+
+
+def tell_embedded(done: int, total: int) -> None:
+    """Says on stderr how far `embed_all` is."""
+    end = "\n" if done == total else "\r"
+    sys.stderr.write(f"embedding {done}/{total}{end}")
 
 
 def _read(store: Path, embedder: str) -> dict[bytes, NDArray[np.float32]]:

@@ -251,8 +251,9 @@ class _Way:
             if self.stream is not None:
                 self.stream.replica = replicas[at].name
             call = _ReplicaCall(self._core, at, self._tokens)
-            limits: dict[str, Any] = {} if self._timeouts is None else {"timeouts": self._timeouts}
-            limits |= {"priority": self._priority}
+            limits: dict[str, Any] = {"priority": self._priority}
+            if self._timeouts is not None:
+                limits["timeouts"] = self._timeouts
             if self._within is not None:
                 limits["within"] = self._within - begun
             try:

@@ -10,8 +10,9 @@ pub(crate) const fn allocated(size: usize) -> usize {
     if stepped < 32 { 32 } else { stepped }
 }
 
-/// Bytes that blocks of many sizes take among others as they come and go: one twelfth more than the blocks themselves, for the
-/// holes between them that fit no next one (3.5 to 7 MB beside 29 to 33 in use, over a million stores under 64 MiB).
+/// Bytes that blocks of many sizes take among others as they come and go: one twelfth more than the blocks
+/// themselves, for the holes between them that fit no next one (3.5 to 7 MB beside 29 to 33 in use, over a million
+/// stores under 64 MiB).
 pub(crate) const fn scattered(blocks: usize) -> usize {
     blocks + blocks / 12
 }
