@@ -3,11 +3,16 @@
 use super::basis::MAX_SLABS;
 use super::encode::{ERROR_UNIT, RESIDUAL_UNIT};
 use super::{Basis, float_error};
-use crate::simd::{Cut, FRACTION_BITS, HALF, Kernels, SLAB, ScanQuery};
+use crate::simd::{Cut, FRACTION_BITS, HALF, Kernels, SLAB, ScanQuery, SieveQuery};
 use std::cell::OnceCell;
 
 /// Smallest value of one integer unit of the scan, so that its 16-bit weights hold any query's norms.
 const MIN_UNIT: f64 = 1.25 * ERROR_UNIT / 32_000.0;
+
+/// What one slab's part of a bound may lose in single precision. Its largest term, the sum over levels that count from 0,
+/// is at most 15 steps of 0.1 times the 1-norm of a unit vector in 64 dimensions, which is 8: 12 in all. It and
+/// the offset are off by two and one units of 2^-24 of themselves, and so is each of three sums.
+const SINGLE: f64 = 1e-5;
 
 /// A unit query prepared for one basis.
 #[derive(Debug)]
@@ -105,6 +110,18 @@ impl SlabQuery {
         self.whole.residual * RESIDUAL_UNIT * f64::from(residual)
     }
 
+    /// This slab as a sieve that keeps whatever may reach `threshold`.
+    pub(crate) fn sieve(&self, threshold: f32) -> SieveQuery {
+        SieveQuery {
+            weights: self.weights,
+            unit: (self.unit * f64::from(1_u32 << FRACTION_BITS)) as f32,
+            error: (self.whole.error * ERROR_UNIT) as f32,
+            residual: (self.whole.residual * RESIDUAL_UNIT) as f32,
+            offset: (self.whole.offset + self.whole.slack + SINGLE) as f32,
+            floor: threshold,
+        }
+    }
+
     /// The test that lets through whatever may reach `threshold`, by what is known of `part`.
     fn cut(&self, part: &Part, threshold: f64) -> Cut {
         Cut {
@@ -135,9 +152,12 @@ impl<'a> QueryBound<'a> {
     }
 
     /// What the scan of the first slab left, as a similarity: an upper bound but for the residual.
-    pub(crate) fn start(&self, partial: i32) -> f64 {
+    pub(crate) fn start(&self) -> impl Fn(i32) -> f32 + use<> {
         let whole = &self.first.whole;
-        self.first.unit * f64::from(partial) + (whole.offset + whole.slack + self.float_error + 1e-9)
+        let unit = self.first.unit as f32;
+        let offset = (whole.offset + whole.slack + self.float_error + SINGLE) as f32;
+        // Less than 2^24, so that it is exact in single precision.
+        move |partial| unit * partial as f32 + offset
     }
 
     /// The query in slab 1 or a later one, which the basis has.

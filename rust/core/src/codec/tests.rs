@@ -3,7 +3,7 @@
 use super::eigen::Jacobi;
 use super::encode::SlabCode;
 use super::*;
-use crate::simd::{RowCodes, SLAB, kernels};
+use crate::simd::{Reach, RowCodes, SLAB, kernels};
 use proptest::prelude::*;
 
 fn vectors(seed: u64, n: usize, dim: usize, decay: f32) -> Vec<Vec<f32>> {
@@ -37,12 +37,17 @@ fn check(basis: &Basis, data: &[Vec<f32>], queries: &[Vec<f32>]) -> std::result:
             prop_assert!(head >= similarity && whole >= similarity, "{} {} {}", head, whole, similarity);
             let scan = bound.scan(0.0);
             let dot: i32 = scan.weights.iter().zip(codes[0].levels).map(|(w, c)| i32::from(*w) * i32::from(c)).sum();
-            let mut sum = bound.start((dot << 6) + i32::from(scan.whole.error) * i32::from(codes[0].whole.error));
+            let reach = bound.start()((dot << 6) + i32::from(scan.whole.error) * i32::from(codes[0].whole.error));
+            let mut sum = f64::from(reach);
+            let mut left = vec![Reach { row: 0, reach }];
             for (slab, code) in codes.iter().enumerate().skip(1) {
                 let row = RowCodes(std::array::from_fn(|b| code.levels[b] | code.levels[b + SLAB / 2] << 4));
                 let query = bound.later(slab);
                 sum += query.part((kernels().code_dot)(&row, query.weights()), code.whole.error);
                 prop_assert!(sum + query.rest(code.whole.residual) >= similarity, "slab {}", slab);
+                let terms = [[code.whole.residual, code.whole.error]];
+                (kernels().sieve)(&query.sieve(similarity as f32), &[row], &terms, &mut left);
+                prop_assert!(left.len() == 1 && (f64::from(left[0].reach) - sum).abs() < 1e-4, "slab {}", slab);
             }
         }
     }

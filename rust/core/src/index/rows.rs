@@ -1,6 +1,6 @@
 //! Vectors in the form they are kept in.
 
-use crate::codec::{half, scaled};
+use crate::codec::{float_error, half, scaled};
 use crate::simd::{Kernels, prefetch};
 use crate::values::Values;
 use crate::{Error, Result};
@@ -85,6 +85,28 @@ fn nearest(value: f32) -> i8 {
     (value + 12_582_912.0).to_bits() as i8
 }
 
+/// A unit query in bytes: a comparison with a vector in bytes is then one of integers, which says nearly all.
+#[derive(Debug)]
+pub(crate) struct ByteQuery {
+    bytes: Vec<i8>,
+    /// What one of them is worth.
+    unit: f64,
+    /// What a similarity may have more than the integers say.
+    missed: f64,
+}
+
+impl ByteQuery {
+    pub(crate) fn new(query: &[f32]) -> Self {
+        let unit = f64::from(largest(query)) / 127.0;
+        let bytes: Vec<i8> = scaled(query, 1.0 / unit).map(nearest).collect();
+        let missed =
+            query.iter().zip(&bytes).map(|(value, byte)| (f64::from(*value) - unit * f64::from(*byte)).powi(2));
+        // By Cauchy-Schwarz, for a vector whose norm is off by its scale's rounding, and a sum that is off by its own.
+        let missed = missed.sum::<f64>().sqrt() * (1.0 + 1e-6) + 2.0 * float_error(query.len());
+        Self { bytes, unit, missed }
+    }
+}
+
 /// Vectors of one length, end to end.
 #[derive(Debug)]
 pub(crate) enum Rows {
@@ -154,6 +176,21 @@ impl Rows {
             Self::F16(rows) => (kernels.dot_half)(&rows[range], query),
             Self::Int8(rows, scales) => scales[slot] * (kernels.dot_bytes)(&rows[range], query),
         }
+    }
+
+    /// Whether they are bytes, and so few to a vector that their products' sum fits 32 bits.
+    #[inline]
+    pub(crate) fn are_bytes(&self, dim: usize) -> bool {
+        matches!(self, Self::Int8(..)) && dim <= SQUARES
+    }
+
+    /// Whether the similarity of one vector may reach `floor`, as far as a query in bytes can tell.
+    #[inline]
+    pub(crate) fn may_reach(&self, kernels: &Kernels, query: &ByteQuery, slot: usize, floor: f32) -> bool {
+        let Self::Int8(rows, scales) = self else { return true };
+        let dim = query.bytes.len();
+        let dot = (kernels.byte_dot)(&rows[slot * dim..(slot + 1) * dim], &query.bytes);
+        f64::from(scales[slot]) * query.unit * f64::from(dot) + query.missed >= f64::from(floor)
     }
 
     /// Asks for a vector that will be compared soon.

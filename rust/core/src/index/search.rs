@@ -1,12 +1,13 @@
 //! One query on its way through a snapshot.
 
 use super::page::{PAGE, Page, bits};
+use super::rows::ByteQuery;
 use super::segment::{Codes, Segment};
 use super::snapshot::Snapshot;
 use super::tail::Tail;
 use super::top::TopK;
 use crate::codec::{Basis, QueryBound};
-use crate::simd::{Candidate, Cut, Kernels, ScanQuery};
+use crate::simd::{Candidate, Cut, Kernels, Reach, ScanQuery};
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::sync::Arc;
@@ -21,6 +22,9 @@ const SURVEY_K: usize = 4096;
 
 /// Comparisons that cost about what preparing a query for one more slab does.
 const COMPARED_PER_SLAB: usize = 6;
+
+/// Comparisons that cost about what turning a query into bytes does.
+const COMPARED_PER_BYTES: usize = 16;
 
 /// Blocks that tell how many end with their first half. The newest segments, which are visited first, have four.
 const TELLING: usize = 128;
@@ -41,9 +45,10 @@ pub(crate) struct Search<'a> {
     query: &'a [f32],
     bounds: Vec<(&'a Arc<Basis>, QueryBound<'a>)>,
     candidates: Vec<Candidate>,
-    reaches: Vec<f64>,
-    dots: Vec<i32>,
+    left: Vec<Reach>,
     leads: Vec<Lead<'a>>,
+    /// Made when rows in bytes have been compared often enough.
+    bytes: Option<ByteQuery>,
     /// Blocks whose first half was tested, and those of them that had to be read to their end.
     halves: [usize; 2],
     survey: Option<Survey>,
@@ -60,7 +65,7 @@ pub(crate) struct Search<'a> {
 #[derive(Debug)]
 struct Lead<'a> {
     /// Upper bound of its similarity but for what lies outside the slabs looked at.
-    reach: f64,
+    reach: f32,
     /// Later slabs looked at.
     slabs: usize,
     /// Position of the query's preparation for its basis.
@@ -87,9 +92,9 @@ impl<'a> Search<'a> {
             query,
             bounds: Vec::new(),
             candidates: Vec::new(),
-            reaches: Vec::new(),
-            dots: Vec::new(),
+            left: Vec::new(),
             leads: Vec::new(),
+            bytes: None,
             halves: [0; 2],
             survey,
             compared: 0,
@@ -172,18 +177,13 @@ impl<'a> Search<'a> {
             self.halves[0] += codes.blocks.heads.len();
             self.halves[1] += passed;
         }
-        self.reaches.clear();
-        self.reaches.extend(self.candidates.iter().map(|candidate| bound.start(candidate.partial)));
+        let start = bound.start();
+        let reach = |candidate: &Candidate| Reach { row: candidate.row, reach: start(candidate.partial) };
+        self.left.clear();
+        self.left.extend(self.candidates.iter().map(reach));
         let slabs = self.sieve(at, codes);
-        let lead = |(candidate, reach): (&Candidate, &f64)| Lead {
-            reach: *reach,
-            slabs,
-            bound: at,
-            segment,
-            codes,
-            row: candidate.row as usize,
-        };
-        self.leads.extend(self.candidates.iter().zip(&self.reaches).map(lead));
+        let lead = |left: &Reach| Lead { reach: left.reach, slabs, bound: at, segment, codes, row: left.row as usize };
+        self.leads.extend(self.left.iter().map(lead));
         if self.leads.len() >= LEADS {
             self.follow();
         }
@@ -195,28 +195,13 @@ impl<'a> Search<'a> {
         tested >= TELLING && passed * 5 > tested * 2
     }
 
-    /// Drops candidates that later slabs rule out, slab by slab while they are many; returns how many slabs that took.
+    /// Drops what later slabs rule out, slab by slab while much is left; returns how many slabs that took.
     fn sieve(&mut self, at: usize, codes: &Codes) -> usize {
-        let bound = &self.bounds[at].1;
-        let floor = f64::from(self.top.floor());
+        let (bound, floor) = (&self.bounds[at].1, self.top.floor());
         let mut slabs = 0;
-        while slabs < codes.later && self.candidates.len() >= SIEVED {
-            let query = bound.later(slabs + 1);
-            self.dots.clear();
-            let every = &codes.rows[slabs..];
-            (self.kernels.code_dots)(every, codes.later, &self.candidates, query.weights(), &mut self.dots);
-            let mut kept = 0;
-            let (candidates, reaches) = (&mut self.candidates[..], &mut self.reaches[..self.dots.len()]);
-            for (number, dot) in self.dots.iter().enumerate() {
-                let candidate = candidates[number];
-                let [residual, error] = codes.row_terms[candidate.row as usize * codes.later + slabs];
-                let reach = reaches[number] + query.part(*dot, error);
-                candidates[kept] = candidate;
-                reaches[kept] = reach;
-                kept += usize::from(reach + query.rest(residual) >= floor);
-            }
-            self.candidates.truncate(kept);
-            self.reaches.truncate(kept);
+        while slabs < codes.later.len() && self.left.len() >= SIEVED {
+            let (query, slab) = (bound.later(slabs + 1).sieve(floor), &codes.later[slabs]);
+            (self.kernels.sieve)(&query, &slab.codes, &slab.terms, &mut self.left);
             slabs += 1;
         }
         slabs
@@ -244,22 +229,33 @@ impl<'a> Search<'a> {
                 }
             }
             for (page, slot) in rows.into_iter().flatten() {
-                self.compared += 1;
-                self.top.offer(page.id(slot), page.rows.score(self.kernels, self.query, slot));
+                self.compare(page, slot);
             }
         }
         leads.clear();
         self.leads = leads;
     }
 
+    /// Offers a row, unless a comparison in bytes rules it out.
+    fn compare(&mut self, page: &Page, slot: usize) {
+        self.compared += 1;
+        if page.rows.are_bytes(self.query.len()) && self.compared > COMPARED_PER_BYTES {
+            let bytes = self.bytes.get_or_insert_with(|| ByteQuery::new(self.query));
+            if !page.rows.may_reach(self.kernels, bytes, slot, self.top.floor()) {
+                return;
+            }
+        }
+        self.top.offer(page.id(slot), page.rows.score(self.kernels, self.query, slot));
+    }
+
     /// Whether a row may reach the floor by its codes in so many later slabs.
     fn may_reach(&self, lead: &Lead, slabs: usize) -> bool {
         let bound = &self.bounds[lead.bound].1;
         let floor = f64::from(self.top.floor());
-        let mut sum = lead.reach;
-        lead.codes.later(lead.row).take(slabs).enumerate().skip(lead.slabs).all(|(slab, (code, [residual, error]))| {
-            let query = bound.later(slab + 1);
-            sum += query.part((self.kernels.code_dot)(code, query.weights()), error);
+        let mut sum = f64::from(lead.reach);
+        lead.codes.later.iter().take(slabs).enumerate().skip(lead.slabs).all(|(number, slab)| {
+            let (query, [residual, error]) = (bound.later(number + 1), slab.terms[lead.row]);
+            sum += query.part((self.kernels.code_dot)(&slab.codes[lead.row], query.weights()), error);
             sum + query.rest(residual) >= floor
         })
     }

@@ -21,11 +21,15 @@ pub(crate) struct Segment {
 pub(crate) struct Codes {
     pub(crate) basis: Arc<Basis>,
     pub(crate) blocks: Blocks,
-    /// Later slabs of each row.
-    pub(crate) later: usize,
-    pub(crate) rows: Values<RowCodes>,
-    /// Residual norm and coding error of each row in each later slab.
-    pub(crate) row_terms: Values<[u8; 2]>,
+    pub(crate) later: Vec<LaterSlab>,
+}
+
+/// Every row's code in one later slab. A slab's codes lie together: what is left of many rows reads them one after the other.
+#[derive(Debug)]
+pub(crate) struct LaterSlab {
+    pub(crate) codes: Values<RowCodes>,
+    /// Residual norm and coding error of each row.
+    pub(crate) terms: Values<[u8; 2]>,
 }
 
 impl Segment {
@@ -43,14 +47,16 @@ impl Segment {
     pub(crate) fn joined(parts: &[Arc<Self>]) -> Self {
         let pages: Vec<_> = parts.iter().flat_map(|part| part.pages.iter().cloned()).collect();
         let codes = parts.first().and_then(|part| part.codes.as_ref()).map(|first| {
-            let mut codes = Codes::with_capacity(&first.basis, first.later + 1, pages.len());
+            let mut codes = Codes::with_capacity(&first.basis, first.later.len() + 1, pages.len());
             for other in parts.iter().filter_map(|part| part.codes.as_ref()) {
                 codes.blocks.heads.extend_from_slice(&other.blocks.heads);
                 codes.blocks.head_terms.extend_from_slice(&other.blocks.head_terms);
                 codes.blocks.tails.extend_from_slice(&other.blocks.tails);
                 codes.blocks.terms.extend_from_slice(&other.blocks.terms);
-                codes.rows.extend_from_slice(&other.rows);
-                codes.row_terms.extend_from_slice(&other.row_terms);
+                for (slab, other) in codes.later.iter_mut().zip(&other.later) {
+                    slab.codes.extend_from_slice(&other.codes);
+                    slab.terms.extend_from_slice(&other.terms);
+                }
             }
             codes
         });
@@ -86,8 +92,9 @@ impl Segment {
 impl Codes {
     /// Room for pages coded in at most `slabs` slabs.
     pub(crate) fn with_capacity(basis: &Arc<Basis>, slabs: usize, pages: usize) -> Self {
-        let later = slabs.min(basis.slabs().len()) - 1;
         let blocks = pages * PAGE / BLOCK;
+        let slab =
+            |_| LaterSlab { codes: Values::with_capacity(pages * PAGE), terms: Values::with_capacity(pages * PAGE) };
         Self {
             basis: basis.clone(),
             blocks: Blocks {
@@ -96,9 +103,7 @@ impl Codes {
                 tails: Values::with_capacity(blocks),
                 terms: Values::with_capacity(blocks),
             },
-            later,
-            rows: Values::with_capacity(later * pages * PAGE),
-            row_terms: Values::with_capacity(later * pages * PAGE),
+            later: (1..slabs.min(basis.slabs().len())).map(slab).collect(),
         }
     }
 
@@ -106,13 +111,8 @@ impl Codes {
     pub(crate) fn nbytes(&self) -> usize {
         let Blocks { heads, head_terms, tails, terms } = &self.blocks;
         let blocks = heads.nbytes() + head_terms.nbytes() + tails.nbytes() + terms.nbytes();
-        blocks + self.rows.nbytes() + self.row_terms.nbytes()
-    }
-
-    /// Codes and terms of one row in the later slabs.
-    pub(crate) fn later(&self, row: usize) -> impl Iterator<Item = (&RowCodes, [u8; 2])> {
-        let range = row * self.later..(row + 1) * self.later;
-        self.rows[range.clone()].iter().zip(self.row_terms[range].iter().copied())
+        let slab = |slab: &LaterSlab| size_of::<LaterSlab>() + slab.codes.nbytes() + slab.terms.nbytes();
+        blocks + self.later.iter().map(slab).sum::<usize>()
     }
 
     /// Codes a page; slots without a row get codes of zero and stay dead.
@@ -124,15 +124,17 @@ impl Codes {
         for terms in [&mut self.blocks.head_terms, &mut self.blocks.terms] {
             terms.extend_with(PAGE / BLOCK, Terms([0; 2 * BLOCK]));
         }
-        self.rows.extend_with(PAGE * self.later, RowCodes([0; SLAB / 2]));
-        self.row_terms.extend_with(PAGE * self.later, [0; 2]);
+        for slab in &mut self.later {
+            slab.codes.extend_with(PAGE, RowCodes([0; SLAB / 2]));
+            slab.terms.extend_with(PAGE, [0; 2]);
+        }
         for first in (0..page.len()).step_by(4) {
             let rows: Vec<_> =
                 (first..page.len().min(first + 4)).map(|slot| page.rows.decode(self.basis.dim(), slot)).collect();
             let rows: Vec<&[f32]> = rows.iter().map(|row| &row[..]).collect();
             let basis = self.basis.clone();
             let mut slabs = [0; 4];
-            encode(&basis, kernels, self.later + 1, &rows, |number, code| {
+            encode(&basis, kernels, self.later.len() + 1, &rows, |number, code| {
                 self.put(start + first + number, slabs[number], &code);
                 slabs[number] += 1;
             });
@@ -156,9 +158,9 @@ impl Codes {
                 terms[block].0[2 * lane..2 * lane + 2].copy_from_slice(&[norms.residual, norms.error]);
             }
         } else {
-            let at = row * self.later + slab - 1;
-            self.rows[at] = RowCodes(std::array::from_fn(|b| code.levels[b] | code.levels[b + SLAB / 2] << 4));
-            self.row_terms[at] = [code.whole.residual, code.whole.error];
+            let slab = &mut self.later[slab - 1];
+            slab.codes[row] = RowCodes(std::array::from_fn(|b| code.levels[b] | code.levels[b + SLAB / 2] << 4));
+            slab.terms[row] = [code.whole.residual, code.whole.error];
         }
     }
 }

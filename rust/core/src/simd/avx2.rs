@@ -4,9 +4,10 @@
 #![expect(unsafe_code, reason = "intrinsics and the call into functions compiled for an instruction set")]
 
 use super::left::{CHUNK, Left, Sums};
-use super::scalar::{self, LANES, add_tail, collect, reduce};
+use super::scalar::{self, LANES, add_bytes, add_tail, collect, reduce};
 use super::{
-    Block, Blocks, Candidate, Columns, Cut, FRACTION_BITS, HALF, Isa, Kernels, RowCodes, SLAB, ScanQuery, Terms,
+    Block, Blocks, Candidate, Columns, Cut, FRACTION_BITS, HALF, Isa, Kernels, Reach, RowCodes, SLAB, ScanQuery,
+    SieveQuery, Terms,
 };
 use crate::codec::half;
 use std::arch::x86_64::*;
@@ -14,7 +15,7 @@ use std::arch::x86_64::*;
 /// The table, if this machine has every feature that the functions below are compiled with.
 pub(super) fn kernels() -> Option<&'static Kernels> {
     static KERNELS: Kernels =
-        Kernels { isa: Isa::Avx2, dot, dot_half, dot_bytes, project, project_four, scan, code_dot, code_dots };
+        Kernels { isa: Isa::Avx2, dot, dot_half, dot_bytes, byte_dot, project, project_four, scan, code_dot, sieve };
     (is_x86_feature_detected!("avx2") && is_x86_feature_detected!("f16c")).then_some(&KERNELS)
 }
 
@@ -31,6 +32,11 @@ fn dot_half(a: &[u16], b: &[f32]) -> f32 {
 fn dot_bytes(a: &[i8], b: &[f32]) -> f32 {
     // SAFETY: `kernels` hands this function out only after detecting the features of `dot_bytes_wide`.
     unsafe { dot_bytes_wide(a, b) }
+}
+
+fn byte_dot(a: &[i8], b: &[i8]) -> i32 {
+    // SAFETY: `kernels` hands this function out only after detecting the features of `byte_dot_wide`.
+    unsafe { byte_dot_wide(a, b) }
 }
 
 fn project(matrix: &[Columns], x: &[f32]) -> [f32; SLAB] {
@@ -53,9 +59,9 @@ fn code_dot(codes: &RowCodes, weights: &[i8; SLAB]) -> i32 {
     unsafe { code_dot_wide(codes, weights) }
 }
 
-fn code_dots(codes: &[RowCodes], each: usize, rows: &[Candidate], weights: &[i8; SLAB], out: &mut Vec<i32>) {
-    // SAFETY: `kernels` hands this function out only after detecting the features of `code_dots_wide`.
-    unsafe { code_dots_wide(codes, each, rows, weights, out) }
+fn sieve(query: &SieveQuery, codes: &[RowCodes], terms: &[[u8; 2]], left: &mut Vec<Reach>) {
+    // SAFETY: `kernels` hands this function out only after detecting the features of `sieve_wide`.
+    unsafe { sieve_wide(query, codes, terms, left) }
 }
 
 #[target_feature(enable = "avx2,f16c")]
@@ -108,6 +114,19 @@ pub(super) fn reduce_eight(lanes: __m256) -> f32 {
     let four = _mm_add_ps(_mm256_castps256_ps128(lanes), _mm256_extractf128_ps::<1>(lanes));
     let two = _mm_add_ps(four, _mm_movehl_ps(four, four));
     _mm_cvtss_f32(_mm_add_ss(two, _mm_shuffle_ps::<1>(two, two)))
+}
+
+#[target_feature(enable = "avx2,f16c")]
+fn byte_dot_wide(a: &[i8], b: &[i8]) -> i32 {
+    let ((a, a_tail), (b, b_tail)) = (a.as_chunks::<16>(), b.as_chunks::<16>());
+    let mut sums = _mm256_setzero_si256();
+    for (a, b) in a.iter().zip(b) {
+        // SAFETY: both are arrays of 16 bytes.
+        let (a, b) = unsafe { (_mm_loadu_si128(a.as_ptr().cast()), _mm_loadu_si128(b.as_ptr().cast())) };
+        let products = _mm256_madd_epi16(_mm256_cvtepi8_epi16(a), _mm256_cvtepi8_epi16(b));
+        sums = _mm256_add_epi32(sums, products);
+    }
+    total(sums) + add_bytes(a_tail, b_tail)
 }
 
 /// The sums of the full parts and the tail, reduced.
@@ -293,13 +312,7 @@ fn code_dot_wide(codes: &RowCodes, weights: &[i8; SLAB]) -> i32 {
 }
 
 #[target_feature(enable = "avx2,f16c")]
-fn code_dots_wide(codes: &[RowCodes], each: usize, rows: &[Candidate], weights: &[i8; SLAB], out: &mut Vec<i32>) {
-    let weights = halves(weights);
-    for four in rows.chunks(4) {
-        let mut sums = [_mm256_setzero_si256(); 4];
-        for (sums, row) in sums.iter_mut().zip(four) {
-            *sums = code_sums(&codes[row.row as usize * each], weights);
-        }
-        out.extend_from_slice(&totals(sums)[..four.len()]);
-    }
+fn sieve_wide(query: &SieveQuery, codes: &[RowCodes], terms: &[[u8; 2]], left: &mut Vec<Reach>) {
+    let weights = halves(&query.weights);
+    scalar::sieve_by(query, codes, terms, left, |rows| totals(rows.map(|row| code_sums(row, weights))));
 }

@@ -4,9 +4,10 @@
 
 use super::avx2::{halves, reduce_eight, total, totals};
 use super::left::{CHUNK, Left, Sums};
-use super::scalar::{self, LANES, add_tail, collect, reduce};
+use super::scalar::{self, LANES, add_bytes, add_tail, collect, reduce};
 use super::{
-    Block, Blocks, Candidate, Columns, Cut, FRACTION_BITS, HALF, Isa, Kernels, RowCodes, SLAB, ScanQuery, Terms,
+    Block, Blocks, Candidate, Columns, Cut, FRACTION_BITS, HALF, Isa, Kernels, Reach, RowCodes, SLAB, ScanQuery,
+    SieveQuery, Terms,
 };
 use crate::codec::half;
 use std::arch::x86_64::*;
@@ -14,7 +15,7 @@ use std::arch::x86_64::*;
 /// The table, if this machine has every feature that the functions below are compiled with.
 pub(super) fn kernels() -> Option<&'static Kernels> {
     static KERNELS: Kernels =
-        Kernels { isa: Isa::Avx512, dot, dot_half, dot_bytes, project, project_four, scan, code_dot, code_dots };
+        Kernels { isa: Isa::Avx512, dot, dot_half, dot_bytes, byte_dot, project, project_four, scan, code_dot, sieve };
     let here = is_x86_feature_detected!("avx512f")
         && is_x86_feature_detected!("avx512bw")
         && is_x86_feature_detected!("avx512vl")
@@ -37,6 +38,11 @@ fn dot_bytes(a: &[i8], b: &[f32]) -> f32 {
     unsafe { dot_bytes_wide(a, b) }
 }
 
+fn byte_dot(a: &[i8], b: &[i8]) -> i32 {
+    // SAFETY: `kernels` hands this function out only after detecting the features of `byte_dot_wide`.
+    unsafe { byte_dot_wide(a, b) }
+}
+
 fn project(matrix: &[Columns], x: &[f32]) -> [f32; SLAB] {
     // SAFETY: `kernels` hands this function out only after detecting the features of `project_wide`.
     unsafe { project_wide(matrix, x) }
@@ -57,9 +63,9 @@ fn code_dot(codes: &RowCodes, weights: &[i8; SLAB]) -> i32 {
     unsafe { code_dot_wide(codes, weights) }
 }
 
-fn code_dots(codes: &[RowCodes], each: usize, rows: &[Candidate], weights: &[i8; SLAB], out: &mut Vec<i32>) {
-    // SAFETY: `kernels` hands this function out only after detecting the features of `code_dots_wide`.
-    unsafe { code_dots_wide(codes, each, rows, weights, out) }
+fn sieve(query: &SieveQuery, codes: &[RowCodes], terms: &[[u8; 2]], left: &mut Vec<Reach>) {
+    // SAFETY: `kernels` hands this function out only after detecting the features of `sieve_wide`.
+    unsafe { sieve_wide(query, codes, terms, left) }
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
@@ -104,6 +110,22 @@ fn dot_bytes_wide(a: &[i8], b: &[f32]) -> f32 {
         }
     }
     finish(sums, a, b, f32::from)
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
+fn byte_dot_wide(a: &[i8], b: &[i8]) -> i32 {
+    let ((a, a_tail), (b, b_tail)) = (a.as_chunks::<64>(), b.as_chunks::<64>());
+    // The instruction multiplies a byte from 0 to 255 with one from -128 to 127: the first is moved up by 128, and the
+    // products with that are counted too.
+    let middle = _mm512_set1_epi8(i8::MIN);
+    let (mut sums, mut moved) = (_mm512_setzero_si512(), _mm512_setzero_si512());
+    for (a, b) in a.iter().zip(b) {
+        // SAFETY: both are arrays of 64 bytes.
+        let (a, b) = unsafe { (_mm512_loadu_si512(a.as_ptr().cast()), _mm512_loadu_si512(b.as_ptr().cast())) };
+        sums = _mm512_dpbusd_epi32(sums, _mm512_xor_si512(a, middle), b);
+        moved = _mm512_dpbusd_epi32(moved, middle, b);
+    }
+    _mm512_reduce_add_epi32(_mm512_sub_epi32(sums, moved)) + add_bytes(a_tail, b_tail)
 }
 
 /// The sums of the full parts and the tail, reduced.
@@ -248,13 +270,7 @@ fn code_dot_wide(codes: &RowCodes, weights: &[i8; SLAB]) -> i32 {
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
-fn code_dots_wide(codes: &[RowCodes], each: usize, rows: &[Candidate], weights: &[i8; SLAB], out: &mut Vec<i32>) {
-    let weights = halves(weights);
-    for four in rows.chunks(4) {
-        let mut sums = [_mm256_setzero_si256(); 4];
-        for (sums, row) in sums.iter_mut().zip(four) {
-            *sums = code_sums(&codes[row.row as usize * each], weights);
-        }
-        out.extend_from_slice(&totals(sums)[..four.len()]);
-    }
+fn sieve_wide(query: &SieveQuery, codes: &[RowCodes], terms: &[[u8; 2]], left: &mut Vec<Reach>) {
+    let weights = halves(&query.weights);
+    scalar::sieve_by(query, codes, terms, left, |rows| totals(rows.map(|row| code_sums(row, weights))));
 }

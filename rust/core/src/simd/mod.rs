@@ -122,11 +122,37 @@ pub(crate) struct Candidate {
 /// Projects four vectors.
 type ProjectFour = fn(&[Columns], [&[f32]; 4]) -> [[f32; SLAB]; 4];
 
+/// A query prepared for [`Kernels::sieve`]: its part in one later slab, in single precision.
+#[derive(Debug, Clone)]
+pub(crate) struct SieveQuery {
+    /// Weight of each dimension, in -127..=127.
+    pub(crate) weights: [i8; SLAB],
+    /// What one unit of the inner product is worth.
+    pub(crate) unit: f32,
+    /// What one unit of the coding error is worth.
+    pub(crate) error: f32,
+    /// What one unit of the residual norm is worth.
+    pub(crate) residual: f32,
+    /// To be added for each row, single precision's rounding included.
+    pub(crate) offset: f32,
+    /// Least bound that survives.
+    pub(crate) floor: f32,
+}
+
+/// A vector that is not ruled out yet.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Reach {
+    /// Its number in the run.
+    pub(crate) row: u32,
+    /// Its bound without the residual term.
+    pub(crate) reach: f32,
+}
+
 /// Appends the vectors that survive; returns the number of blocks whose second half had to be looked at.
 type Scan = fn(&ScanQuery, &Blocks, &mut Vec<Candidate>) -> usize;
 
-/// Inner products of some rows' codes with weights: every row has so many codes, of which the first is taken.
-type CodeDots = fn(&[RowCodes], usize, &[Candidate], &[i8; SLAB], &mut Vec<i32>);
+/// Adds a slab's part to the bounds and drops what it rules out, given the codes and terms of all rows in that slab.
+type Sieve = fn(&SieveQuery, &[RowCodes], &[[u8; 2]], &mut Vec<Reach>);
 
 /// The functions of one instruction set.
 #[derive(Debug)]
@@ -139,6 +165,8 @@ pub(crate) struct Kernels {
     pub(crate) dot_half: fn(&[u16], &[f32]) -> f32,
     /// Inner product of bytes with floats.
     pub(crate) dot_bytes: fn(&[i8], &[f32]) -> f32,
+    /// Inner product of bytes with bytes, both in -127..=127, exactly; of at most 2^16 of them.
+    pub(crate) byte_dot: fn(&[i8], &[i8]) -> i32,
     /// `x` times a matrix of `x.len()` rows.
     pub(crate) project: fn(&[Columns], &[f32]) -> [f32; SLAB],
     /// The same for four vectors at once, which reads the matrix once.
@@ -147,8 +175,8 @@ pub(crate) struct Kernels {
     pub(crate) scan: Scan,
     /// Inner product of row-wise codes with weights.
     pub(crate) code_dot: fn(&RowCodes, &[i8; SLAB]) -> i32,
-    /// Appends the same for many rows.
-    pub(crate) code_dots: CodeDots,
+    /// Drops what one more slab rules out.
+    pub(crate) sieve: Sieve,
 }
 
 /// An instruction set with kernels of its own.

@@ -3,15 +3,17 @@
 #![cfg_attr(not(test), expect(clippy::wildcard_imports, reason = "dozens of intrinsics, told apart by their prefix"))]
 #![expect(unsafe_code, reason = "loads and stores of vectors")]
 
-use super::scalar::{self, LANES, add_tail, collect, passing, reduce};
-use super::{BLOCK, Block, Blocks, Candidate, Columns, HALF, Isa, Kernels, RowCodes, SLAB, ScanQuery};
+use super::scalar::{self, LANES, add_bytes, add_tail, collect, passing, reduce};
+use super::{
+    BLOCK, Block, Blocks, Candidate, Columns, HALF, Isa, Kernels, Reach, RowCodes, SLAB, ScanQuery, SieveQuery,
+};
 use crate::codec::half;
 use std::arch::aarch64::*;
 
 /// The table, if this machine has NEON.
 pub(super) fn kernels() -> Option<&'static Kernels> {
     static KERNELS: Kernels =
-        Kernels { isa: Isa::Neon, dot, dot_half, dot_bytes, project, project_four, scan, code_dot, code_dots };
+        Kernels { isa: Isa::Neon, dot, dot_half, dot_bytes, byte_dot, project, project_four, scan, code_dot, sieve };
     std::arch::is_aarch64_feature_detected!("neon").then_some(&KERNELS)
 }
 
@@ -37,6 +39,11 @@ fn dot_bytes(a: &[i8], b: &[f32]) -> f32 {
     unsafe { dot_bytes_wide(a, b) }
 }
 
+fn byte_dot(a: &[i8], b: &[i8]) -> i32 {
+    // SAFETY: `kernels` hands this function out only after detecting the features of `byte_dot_wide`.
+    unsafe { byte_dot_wide(a, b) }
+}
+
 fn project(matrix: &[Columns], x: &[f32]) -> [f32; SLAB] {
     scalar::project(matrix, x)
 }
@@ -55,9 +62,9 @@ fn code_dot(codes: &RowCodes, weights: &[i8; SLAB]) -> i32 {
     unsafe { code_dot_wide(codes, weights) }
 }
 
-fn code_dots(codes: &[RowCodes], each: usize, rows: &[Candidate], weights: &[i8; SLAB], out: &mut Vec<i32>) {
-    // SAFETY: `kernels` hands this function out only after detecting the features of `code_dots_wide`.
-    unsafe { code_dots_wide(codes, each, rows, weights, out) }
+fn sieve(query: &SieveQuery, codes: &[RowCodes], terms: &[[u8; 2]], left: &mut Vec<Reach>) {
+    // SAFETY: `kernels` hands this function out only after detecting the features of `sieve_wide`.
+    unsafe { sieve_wide(query, codes, terms, left) }
 }
 
 #[target_feature(enable = "neon")]
@@ -90,6 +97,19 @@ fn dot_bytes_wide(a: &[i8], b: &[f32]) -> f32 {
         }
     }
     finish(sums, a, b, f32::from)
+}
+
+#[target_feature(enable = "neon")]
+fn byte_dot_wide(a: &[i8], b: &[i8]) -> i32 {
+    let ((a, a_tail), (b, b_tail)) = (a.as_chunks::<16>(), b.as_chunks::<16>());
+    let mut sums = vdupq_n_s32(0);
+    for (a, b) in a.iter().zip(b) {
+        // SAFETY: both are arrays of 16 bytes.
+        let (a, b) = unsafe { (vld1q_s8(a.as_ptr()), vld1q_s8(b.as_ptr())) };
+        sums = vpadalq_s16(sums, vmull_s8(vget_low_s8(a), vget_low_s8(b)));
+        sums = vpadalq_s16(sums, vmull_high_s8(a, b));
+    }
+    vaddvq_s32(sums) + add_bytes(a_tail, b_tail)
 }
 
 /// The sums of the full parts and the tail, reduced.
@@ -152,10 +172,8 @@ fn add_half(dots: &mut [i32; BLOCK], block: &Block, words: &[int8x16_t]) {
 }
 
 #[target_feature(enable = "neon")]
-fn code_dots_wide(codes: &[RowCodes], each: usize, rows: &[Candidate], weights: &[i8; SLAB], out: &mut Vec<i32>) {
-    for row in rows {
-        out.push(code_dot_wide(&codes[row.row as usize * each], weights));
-    }
+fn sieve_wide(query: &SieveQuery, codes: &[RowCodes], terms: &[[u8; 2]], left: &mut Vec<Reach>) {
+    scalar::sieve_by(query, codes, terms, left, |rows| rows.map(|row| code_dot_wide(row, &query.weights)));
 }
 
 #[target_feature(enable = "neon")]

@@ -2,12 +2,13 @@
 #![expect(clippy::inline_always, reason = "what is compiled for an instruction set must be inlined into its functions")]
 
 use super::{
-    BLOCK, Block, Blocks, Candidate, Columns, Cut, FRACTION_BITS, HALF, Isa, Kernels, RowCodes, SLAB, ScanQuery, Terms,
+    BLOCK, Block, Blocks, Candidate, Columns, Cut, FRACTION_BITS, HALF, Isa, Kernels, Reach, RowCodes, SLAB, ScanQuery,
+    SieveQuery, Terms,
 };
 use crate::codec::half;
 
 pub(super) static KERNELS: Kernels =
-    Kernels { isa: Isa::Scalar, dot, dot_half, dot_bytes, project, project_four, scan, code_dot, code_dots };
+    Kernels { isa: Isa::Scalar, dot, dot_half, dot_bytes, byte_dot, project, project_four, scan, code_dot, sieve };
 
 /// Lanes of the float sums.
 pub(super) const LANES: usize = 32;
@@ -57,6 +58,16 @@ fn dot_half(a: &[u16], b: &[f32]) -> f32 {
 
 fn dot_bytes(a: &[i8], b: &[f32]) -> f32 {
     dot_as(a, b, f32::from)
+}
+
+/// The inner product of bytes.
+#[inline(always)]
+pub(super) fn add_bytes(a: &[i8], b: &[i8]) -> i32 {
+    a.iter().zip(b).map(|(a, b)| i32::from(*a) * i32::from(*b)).sum()
+}
+
+fn byte_dot(a: &[i8], b: &[i8]) -> i32 {
+    add_bytes(a, b)
 }
 
 /// Shared by every set: the compiler turns it into the vectors of the set it is inlined into.
@@ -132,8 +143,44 @@ fn scan(query: &ScanQuery, blocks: &Blocks, out: &mut Vec<Candidate>) -> usize {
     passed
 }
 
-fn code_dots(codes: &[RowCodes], each: usize, rows: &[Candidate], weights: &[i8; SLAB], out: &mut Vec<i32>) {
-    out.extend(rows.iter().map(|row| code_dot(&codes[row.row as usize * each], weights)));
+/// Rows of which a sieve makes the inner products before it tests them.
+const SIEVED: usize = 16;
+
+/// The sieve, given the inner products of four rows' codes.
+#[inline(always)]
+pub(super) fn sieve_by(
+    query: &SieveQuery,
+    codes: &[RowCodes],
+    terms: &[[u8; 2]],
+    left: &mut Vec<Reach>,
+    four: impl Fn([&RowCodes; 4]) -> [i32; 4],
+) {
+    let mut kept = 0;
+    for start in (0..left.len()).step_by(SIEVED) {
+        let mut group = [left[start]; SIEVED];
+        let count = SIEVED.min(left.len() - start);
+        group[..count].copy_from_slice(&left[start..start + count]);
+        let mut dots = [0; SIEVED];
+        for (dots, rows) in dots.as_chunks_mut::<4>().0.iter_mut().zip(group.as_chunks::<4>().0) {
+            *dots = four(rows.map(|row| &codes[row.row as usize]));
+        }
+        let terms = group.map(|row| terms[row.row as usize]);
+        let mut most = [0.0_f32; SIEVED];
+        for lane in 0..SIEVED {
+            let [residual, error] = terms[lane].map(f32::from);
+            group[lane].reach += query.unit * dots[lane] as f32 + query.error * error + query.offset;
+            most[lane] = group[lane].reach + query.residual * residual;
+        }
+        for (reach, most) in group.into_iter().zip(most).take(count) {
+            left[kept] = reach;
+            kept += usize::from(most >= query.floor);
+        }
+    }
+    left.truncate(kept);
+}
+
+fn sieve(query: &SieveQuery, codes: &[RowCodes], terms: &[[u8; 2]], left: &mut Vec<Reach>) {
+    sieve_by(query, codes, terms, left, |rows| rows.map(|row| code_dot(row, &query.weights)));
 }
 
 fn code_dot(codes: &RowCodes, weights: &[i8; SLAB]) -> i32 {

@@ -110,18 +110,41 @@ proptest! {
     }
 
     #[test]
-    fn code_dots_are_those_of_the_rows(seed in any::<u64>(), each in 1_usize..4, count in 0_usize..23) {
-        let every: Vec<RowCodes> =
-            (0..40 * each).map(|row| RowCodes(bytes(seed ^ row as u64, 32).try_into().expect("32 bytes"))).collect();
+    fn sieves_leave_the_same(seed in any::<u64>(), count in 0_usize..53, floor in -40.0_f32..40.0) {
+        let codes: Vec<RowCodes> =
+            (0..40).map(|row| RowCodes(bytes(seed ^ row, 32).try_into().expect("32 bytes"))).collect();
+        let terms = bytes(seed.rotate_left(5), 80).as_chunks::<2>().0.to_vec();
         let weights = bytes(!seed, SLAB);
         let weights = std::array::from_fn(|d| (weights[d] as i8).max(-127));
-        let rows: Vec<Candidate> =
-            bytes(seed.rotate_left(3), count).into_iter().map(|at| Candidate { row: u32::from(at) % 40, partial: 0 }).collect();
+        let query = SieveQuery { weights, unit: 0.003, error: 0.01, residual: 0.02, offset: -1.5, floor };
+        let all: Vec<Reach> = bytes(seed.rotate_left(3), count)
+            .into_iter()
+            .map(|byte| Reach { row: u32::from(byte) % 40, reach: f32::from(byte) / 100.0 })
+            .collect();
+        let mut expected = all.clone();
+        (scalar().sieve)(&query, &codes, &terms, &mut expected);
         for kernels in sets() {
-            let mut dots = vec![7];
-            (kernels.code_dots)(&every, each, &rows, &weights, &mut dots);
-            let expected = rows.iter().map(|row| (scalar().code_dot)(&every[row.row as usize * each], &weights));
-            prop_assert_eq!(dots, std::iter::once(7).chain(expected).collect::<Vec<_>>());
+            let mut left = all.clone();
+            (kernels.sieve)(&query, &codes, &terms, &mut left);
+            prop_assert_eq!(&left, &expected, "{:?}", kernels.isa);
+        }
+        let by_row = all.into_iter().filter_map(|Reach { row, reach }| {
+            let [residual, error] = terms[row as usize].map(f32::from);
+            let dot = (scalar().code_dot)(&codes[row as usize], &weights) as f32;
+            let reach = reach + (query.unit * dot + query.error * error + query.offset);
+            (reach + query.residual * residual >= floor).then_some(Reach { row, reach })
+        });
+        prop_assert_eq!(by_row.collect::<Vec<_>>(), expected);
+    }
+
+    #[test]
+    fn bytes_multiply_exactly(seed in any::<u64>(), count in 0_usize..700) {
+        let [a, b] = [seed, !seed].map(|seed| bytes(seed, count).into_iter().map(|byte| (byte as i8).max(-127)).collect());
+        let (a, b): (Vec<i8>, Vec<i8>) = (a, b);
+        let expected: i32 = a.iter().zip(&b).map(|(a, b)| i32::from(*a) * i32::from(*b)).sum();
+        prop_assert_eq!((scalar().byte_dot)(&a, &b), expected);
+        for kernels in sets() {
+            prop_assert_eq!((kernels.byte_dot)(&a, &b), expected, "{:?}", kernels.isa);
         }
     }
 }
@@ -141,6 +164,8 @@ fn extremes_do_not_overflow() {
             assert_eq!((passed, found.len()), (0, 0));
             for kernels in sets() {
                 assert_eq!((kernels.code_dot)(&RowCodes([code; 32]), &[weight; SLAB]), dot);
+                let most = (127 * i32::from(weight)) << 16;
+                assert_eq!((kernels.byte_dot)(&[127; 1 << 16], &[weight; 1 << 16]), most, "{:?}", kernels.isa);
             }
         }
     }
