@@ -3,7 +3,7 @@
 use super::basis::MAX_SLABS;
 use super::encode::{ERROR_UNIT, RESIDUAL_UNIT};
 use super::{Basis, float_error};
-use crate::simd::{Cut, FRACTION_BITS, HALF, Kernels, SLAB, ScanQuery, SieveQuery};
+use crate::simd::{Cut, DeepQuery, FRACTION_BITS, HALF, Kernels, SLAB, ScanQuery, SieveQuery, SlabPart};
 use std::cell::OnceCell;
 
 /// Smallest value of one integer unit of the scan, so that its 16-bit weights hold any query's norms.
@@ -110,12 +110,18 @@ impl SlabQuery {
         self.whole.residual * RESIDUAL_UNIT * f64::from(residual)
     }
 
-    /// This slab as a sieve that keeps whatever may reach `threshold`.
-    pub(crate) fn sieve(&self, threshold: f32) -> SieveQuery {
-        SieveQuery {
+    fn single(&self) -> SlabPart {
+        SlabPart {
             weights: self.weights,
             unit: (self.unit * f64::from(1_u32 << FRACTION_BITS)) as f32,
             error: (self.whole.error * ERROR_UNIT) as f32,
+        }
+    }
+
+    /// This slab as a sieve that keeps whatever may reach `threshold`.
+    pub(crate) fn sieve(&self, threshold: f32) -> SieveQuery {
+        SieveQuery {
+            part: self.single(),
             residual: (self.whole.residual * RESIDUAL_UNIT) as f32,
             offset: (self.whole.offset + self.whole.slack + SINGLE) as f32,
             floor: threshold,
@@ -148,6 +154,18 @@ impl<'a> QueryBound<'a> {
             weights: slab.weights,
             head: slab.cut(&slab.head, threshold),
             whole: slab.cut(&slab.whole, threshold),
+        }
+    }
+
+    /// The first two slabs, which the basis has, as a scan that keeps whatever may reach `threshold`.
+    pub(crate) fn scan_deep(&self, threshold: f32) -> DeepQuery {
+        let (first, second) = (&self.first, self.later(1));
+        let offsets = [&first.whole, &second.whole].map(|part| part.offset + part.slack + SINGLE);
+        DeepQuery {
+            parts: [first.single(), second.single()],
+            residual: (second.whole.residual * RESIDUAL_UNIT) as f32,
+            offset: (offsets.iter().sum::<f64>() + self.float_error) as f32,
+            floor: threshold,
         }
     }
 

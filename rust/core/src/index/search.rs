@@ -7,7 +7,7 @@ use super::snapshot::Snapshot;
 use super::tail::Tail;
 use super::top::TopK;
 use crate::codec::{Basis, QueryBound};
-use crate::simd::{Candidate, Cut, Kernels, Reach, ScanQuery};
+use crate::simd::{BLOCK, Candidate, Cut, Kernels, Reach, ScanQuery};
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::sync::Arc;
@@ -28,6 +28,9 @@ const COMPARED_PER_BYTES: usize = 16;
 
 /// Blocks that tell how many end with their first half. The newest segments, which are visited first, have four.
 const TELLING: usize = 128;
+
+/// One in so many rows that the first slab leaves is enough to scan the second with it.
+const DEEP: usize = 8;
 
 /// Rows of one segment from which what the scan left goes through the later slabs together. A lead for each from the start
 /// took 2,724 µs for 10 neighbours of 100,000, this 1,857.
@@ -51,6 +54,8 @@ pub(crate) struct Search<'a> {
     bytes: Option<ByteQuery>,
     /// Blocks whose first half was tested, and those of them that had to be read to their end.
     halves: [usize; 2],
+    /// Rows of which the first slab was tested, and those it left.
+    rows: [usize; 2],
     survey: Option<Survey>,
     /// Rows compared so far.
     compared: usize,
@@ -96,6 +101,7 @@ impl<'a> Search<'a> {
             leads: Vec::new(),
             bytes: None,
             halves: [0; 2],
+            rows: [0; 2],
             survey,
             compared: 0,
             threshold,
@@ -165,6 +171,28 @@ impl<'a> Search<'a> {
         }
         let Some(codes) = &segment.codes else { return self.visit_plain(segment) };
         let at = self.bound(codes);
+        self.left.clear();
+        let slabs = match &codes.second {
+            Some(second) if self.most_are_left() => {
+                let query = self.bounds[at].1.scan_deep(self.top.floor());
+                (self.kernels.scan_deep)(&query, &codes.blocks, second, &mut self.left);
+                1
+            }
+            _ => {
+                self.scan(at, codes);
+                0
+            }
+        };
+        let slabs = self.sieve(at, codes, slabs);
+        let lead = |left: &Reach| Lead { reach: left.reach, slabs, bound: at, segment, codes, row: left.row as usize };
+        self.leads.extend(self.left.iter().map(lead));
+        if self.leads.len() >= LEADS {
+            self.follow();
+        }
+    }
+
+    /// Looks for what the first slab leaves.
+    fn scan(&mut self, at: usize, codes: &Codes) {
         let bound = &self.bounds[at].1;
         let mut scan = bound.scan(self.top.floor());
         let whole = self.reads_whole_blocks();
@@ -177,16 +205,17 @@ impl<'a> Search<'a> {
             self.halves[0] += codes.blocks.heads.len();
             self.halves[1] += passed;
         }
+        self.rows[0] += codes.blocks.heads.len() * BLOCK;
+        self.rows[1] += self.candidates.len();
         let start = bound.start();
         let reach = |candidate: &Candidate| Reach { row: candidate.row, reach: start(candidate.partial) };
-        self.left.clear();
         self.left.extend(self.candidates.iter().map(reach));
-        let slabs = self.sieve(at, codes);
-        let lead = |left: &Reach| Lead { reach: left.reach, slabs, bound: at, segment, codes, row: left.row as usize };
-        self.leads.extend(self.left.iter().map(lead));
-        if self.leads.len() >= LEADS {
-            self.follow();
-        }
+    }
+
+    /// Whether the first slab leaves so many rows that reading the second one of all of them pays.
+    fn most_are_left(&self) -> bool {
+        let [scanned, left] = self.rows;
+        scanned >= TELLING * BLOCK && left * DEEP > scanned
     }
 
     /// Whether so few blocks end with their first half that testing it does not pay.
@@ -195,10 +224,10 @@ impl<'a> Search<'a> {
         tested >= TELLING && passed * 5 > tested * 2
     }
 
-    /// Drops what later slabs rule out, slab by slab while much is left; returns how many slabs that took.
-    fn sieve(&mut self, at: usize, codes: &Codes) -> usize {
+    /// Drops what later slabs rule out, slab by slab while much is left; returns how many of them were looked at, `slabs` of
+    /// them before.
+    fn sieve(&mut self, at: usize, codes: &Codes, mut slabs: usize) -> usize {
         let (bound, floor) = (&self.bounds[at].1, self.top.floor());
-        let mut slabs = 0;
         while slabs < codes.later.len() && self.left.len() >= SIEVED {
             let (query, slab) = (bound.later(slabs + 1).sieve(floor), &codes.later[slabs]);
             (self.kernels.sieve)(&query, &slab.codes, &slab.terms, &mut self.left);

@@ -2,7 +2,7 @@
 
 use super::page::{PAGE, Page};
 use crate::codec::{Basis, SlabCode, encode};
-use crate::simd::{BLOCK, Blocks, HALF, Kernels, LINES, Line, RowCodes, SLAB, Terms};
+use crate::simd::{BLOCK, Block, Blocks, HALF, Kernels, LINES, Line, RowCodes, SLAB, SecondBlocks, Terms};
 use crate::values::Values;
 use std::sync::Arc;
 
@@ -21,6 +21,8 @@ pub(crate) struct Segment {
 pub(crate) struct Codes {
     pub(crate) basis: Arc<Basis>,
     pub(crate) blocks: Blocks,
+    /// The second slab once more in blocks, if the basis has one: where most rows are left, reading all of them so is quicker.
+    pub(crate) second: Option<SecondBlocks>,
     pub(crate) later: Vec<LaterSlab>,
 }
 
@@ -53,6 +55,10 @@ impl Segment {
                 codes.blocks.head_terms.extend_from_slice(&other.blocks.head_terms);
                 codes.blocks.tails.extend_from_slice(&other.blocks.tails);
                 codes.blocks.terms.extend_from_slice(&other.blocks.terms);
+                if let (Some(second), Some(other)) = (&mut codes.second, &other.second) {
+                    second.codes.extend_from_slice(&other.codes);
+                    second.terms.extend_from_slice(&other.terms);
+                }
                 for (slab, other) in codes.later.iter_mut().zip(&other.later) {
                     slab.codes.extend_from_slice(&other.codes);
                     slab.terms.extend_from_slice(&other.terms);
@@ -103,6 +109,8 @@ impl Codes {
                 tails: Values::with_capacity(blocks),
                 terms: Values::with_capacity(blocks),
             },
+            second: (slabs.min(basis.slabs().len()) > 1)
+                .then(|| SecondBlocks { codes: Values::with_capacity(blocks), terms: Values::with_capacity(blocks) }),
             later: (1..slabs.min(basis.slabs().len())).map(slab).collect(),
         }
     }
@@ -112,7 +120,8 @@ impl Codes {
         let Blocks { heads, head_terms, tails, terms } = &self.blocks;
         let blocks = heads.nbytes() + head_terms.nbytes() + tails.nbytes() + terms.nbytes();
         let slab = |slab: &LaterSlab| size_of::<LaterSlab>() + slab.codes.nbytes() + slab.terms.nbytes();
-        blocks + self.later.iter().map(slab).sum::<usize>()
+        let second = self.second.as_ref().map_or(0, |second| second.codes.nbytes() + second.terms.nbytes());
+        blocks + second + self.later.iter().map(slab).sum::<usize>()
     }
 
     /// Codes a page; slots without a row get codes of zero and stay dead.
@@ -123,6 +132,10 @@ impl Codes {
         }
         for terms in [&mut self.blocks.head_terms, &mut self.blocks.terms] {
             terms.extend_with(PAGE / BLOCK, Terms([0; 2 * BLOCK]));
+        }
+        if let Some(second) = &mut self.second {
+            second.codes.extend_with(PAGE / BLOCK, [[Line([0; 64]); LINES]; 2]);
+            second.terms.extend_with(PAGE / BLOCK, Terms([0; 2 * BLOCK]));
         }
         for slab in &mut self.later {
             slab.codes.extend_with(PAGE, RowCodes([0; SLAB / 2]));
@@ -145,22 +158,31 @@ impl Codes {
         let (block, lane) = (row / BLOCK, row % BLOCK);
         if slab == 0 {
             let blocks = &mut self.blocks;
-            for (half, levels) in
-                [&mut blocks.heads, &mut blocks.tails].into_iter().zip(code.levels.as_chunks::<HALF>().0)
-            {
-                for (line, levels) in half[block].iter_mut().zip(levels.as_chunks::<8>().0) {
-                    for byte in 0..4 {
-                        line.0[4 * lane + byte] = levels[byte] | levels[4 + byte] << 4;
-                    }
-                }
-            }
+            transpose(code, lane, [&mut blocks.heads[block], &mut blocks.tails[block]]);
             for (terms, norms) in [(&mut blocks.head_terms, code.head), (&mut blocks.terms, code.whole)] {
                 terms[block].0[2 * lane..2 * lane + 2].copy_from_slice(&[norms.residual, norms.error]);
             }
         } else {
+            if let Some(second) = self.second.as_mut().filter(|_| slab == 1) {
+                let [first, other] = &mut second.codes[block];
+                transpose(code, lane, [first, other]);
+                let terms = [code.whole.residual, code.whole.error];
+                second.terms[block].0[2 * lane..2 * lane + 2].copy_from_slice(&terms);
+            }
             let slab = &mut self.later[slab - 1];
             slab.codes[row] = RowCodes(std::array::from_fn(|b| code.levels[b] | code.levels[b + SLAB / 2] << 4));
             slab.terms[row] = [code.whole.residual, code.whole.error];
+        }
+    }
+}
+
+/// Puts a vector's levels in their places in both halves of its block.
+fn transpose(code: &SlabCode, lane: usize, halves: [&mut Block; 2]) {
+    for (half, levels) in halves.into_iter().zip(code.levels.as_chunks::<HALF>().0) {
+        for (line, levels) in half.iter_mut().zip(levels.as_chunks::<8>().0) {
+            for byte in 0..4 {
+                line.0[4 * lane + byte] = levels[byte] | levels[4 + byte] << 4;
+            }
         }
     }
 }

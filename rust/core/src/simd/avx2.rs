@@ -6,16 +6,27 @@
 use super::left::{CHUNK, Left, Sums};
 use super::scalar::{self, LANES, add_bytes, add_tail, collect, reduce};
 use super::{
-    Block, Blocks, Candidate, Columns, Cut, FRACTION_BITS, HALF, Isa, Kernels, Reach, RowCodes, SLAB, ScanQuery,
-    SieveQuery, Terms,
+    Block, Blocks, Candidate, Columns, Cut, DeepQuery, FRACTION_BITS, HALF, Isa, Kernels, Reach, RowCodes, SLAB,
+    ScanQuery, SecondBlocks, SieveQuery, Terms,
 };
 use crate::codec::half;
 use std::arch::x86_64::*;
 
 /// The table, if this machine has every feature that the functions below are compiled with.
 pub(super) fn kernels() -> Option<&'static Kernels> {
-    static KERNELS: Kernels =
-        Kernels { isa: Isa::Avx2, dot, dot_half, dot_bytes, byte_dot, project, project_four, scan, code_dot, sieve };
+    static KERNELS: Kernels = Kernels {
+        isa: Isa::Avx2,
+        dot,
+        dot_half,
+        dot_bytes,
+        byte_dot,
+        project,
+        project_four,
+        scan,
+        scan_deep,
+        code_dot,
+        sieve,
+    };
     (is_x86_feature_detected!("avx2") && is_x86_feature_detected!("f16c")).then_some(&KERNELS)
 }
 
@@ -52,6 +63,11 @@ fn project_four(matrix: &[Columns], x: [&[f32]; 4]) -> [[f32; SLAB]; 4] {
 fn scan(query: &ScanQuery, blocks: &Blocks, out: &mut Vec<Candidate>) -> usize {
     // SAFETY: `kernels` hands this function out only after detecting the features of `scan_wide`.
     unsafe { scan_wide(query, blocks, out) }
+}
+
+fn scan_deep(query: &DeepQuery, first: &Blocks, second: &SecondBlocks, out: &mut Vec<Reach>) {
+    // SAFETY: `kernels` hands this function out only after detecting the features of `scan_deep_wide`.
+    unsafe { scan_deep_wide(query, first, second, out) }
 }
 
 fn code_dot(codes: &RowCodes, weights: &[i8; SLAB]) -> i32 {
@@ -178,17 +194,14 @@ fn project_four_wide(matrix: &[Columns], x: [&[f32]; 4]) -> [[f32; SLAB]; 4] {
 
 #[target_feature(enable = "avx2,f16c")]
 fn scan_wide(query: &ScanQuery, blocks: &Blocks, out: &mut Vec<Candidate>) -> usize {
-    let words: [__m256i; SLAB / 4] = std::array::from_fn(|word| {
-        let at = 4 * word;
-        _mm256_set1_epi32(i32::from_le_bytes(std::array::from_fn(|byte| query.weights[at + byte] as u8)))
-    });
+    let words = words(&query.weights);
     let (head_words, tail_words) = words.split_at(HALF / 4);
     let (tails, tail_terms) = (&blocks.tails[..], &blocks.terms[..]);
     if query.head.limit == i32::MIN {
         // Nothing to leave out: one pass, in the order of memory.
         let halves = blocks.heads.iter().zip(tails);
         for (number, ((head, tail), terms)) in halves.zip(tail_terms).enumerate() {
-            let dots = half_dots(tail, tail_words, half_dots(head, head_words, [_mm256_setzero_si256(); 2]));
+            let dots = slab_dots([head, tail], &words);
             let mask = passing(query.whole, dots, terms);
             if mask != 0 {
                 collect(query, &stored(dots).0, terms, mask, number, out);
@@ -220,6 +233,34 @@ fn scan_wide(query: &ScanQuery, blocks: &Blocks, out: &mut Vec<Candidate>) -> us
         }
     }
     passed
+}
+
+/// Four weights at a time, for every lane.
+#[target_feature(enable = "avx2,f16c")]
+fn words(weights: &[i8; SLAB]) -> [__m256i; SLAB / 4] {
+    std::array::from_fn(|word| {
+        let at = 4 * word;
+        _mm256_set1_epi32(i32::from_le_bytes(std::array::from_fn(|byte| weights[at + byte] as u8)))
+    })
+}
+
+#[target_feature(enable = "avx2,f16c")]
+fn scan_deep_wide(query: &DeepQuery, first: &Blocks, second: &SecondBlocks, out: &mut Vec<Reach>) {
+    let words = query.parts.each_ref().map(|part| words(&part.weights));
+    let blocks = first.heads.iter().zip(first.tails.iter()).zip(second.codes.iter());
+    let terms = first.terms.iter().zip(second.terms.iter());
+    for (number, (((head, tail), [third, fourth]), terms)) in blocks.zip(terms).enumerate() {
+        let dots = [slab_dots([head, tail], &words[0]), slab_dots([third, fourth], &words[1])].map(stored);
+        scalar::collect_deep(query, dots.each_ref().map(|sums| &sums.0), [terms.0, terms.1], number, out);
+    }
+}
+
+/// The dot products of a whole slab.
+#[inline]
+#[target_feature(enable = "avx2,f16c")]
+fn slab_dots([first, second]: [&Block; 2], words: &[__m256i; SLAB / 4]) -> [__m256i; 2] {
+    let (first_words, second_words) = words.split_at(HALF / 4);
+    half_dots(second, second_words, half_dots(first, first_words, [_mm256_setzero_si256(); 2]))
 }
 
 /// Adds the dot products of half a slab, eight vectors in each part.
@@ -286,13 +327,9 @@ pub(super) fn total(sums: __m256i) -> i32 {
 
 /// The totals of four times eight sums.
 #[target_feature(enable = "avx2")]
-pub(super) fn totals(sums: [__m256i; 4]) -> [i32; 4] {
+pub(super) fn totals(sums: [__m256i; 4]) -> __m128i {
     let sums = _mm256_hadd_epi32(_mm256_hadd_epi32(sums[0], sums[1]), _mm256_hadd_epi32(sums[2], sums[3]));
-    let sums = _mm_add_epi32(_mm256_castsi256_si128(sums), _mm256_extracti128_si256::<1>(sums));
-    let mut totals = [0; 4];
-    // SAFETY: `totals` is four integers of 32 bits.
-    unsafe { _mm_storeu_si128(totals.as_mut_ptr().cast(), sums) };
-    totals
+    _mm_add_epi32(_mm256_castsi256_si128(sums), _mm256_extracti128_si256::<1>(sums))
 }
 
 /// Eight sums that together are the inner product.
@@ -313,6 +350,11 @@ fn code_dot_wide(codes: &RowCodes, weights: &[i8; SLAB]) -> i32 {
 
 #[target_feature(enable = "avx2,f16c")]
 fn sieve_wide(query: &SieveQuery, codes: &[RowCodes], terms: &[[u8; 2]], left: &mut Vec<Reach>) {
-    let weights = halves(&query.weights);
-    scalar::sieve_by(query, codes, terms, left, |rows| totals(rows.map(|row| code_sums(row, weights))));
+    let weights = halves(&query.part.weights);
+    scalar::sieve_by(query, codes, terms, left, |rows| {
+        let mut dots = [0; 4];
+        // SAFETY: `dots` is four integers of 32 bits.
+        unsafe { _mm_storeu_si128(dots.as_mut_ptr().cast(), totals(rows.map(|row| code_sums(row, weights)))) };
+        dots
+    });
 }

@@ -4,18 +4,30 @@
 
 use super::avx2::{halves, reduce_eight, total, totals};
 use super::left::{CHUNK, Left, Sums};
+use super::prefetch::prefetch;
 use super::scalar::{self, LANES, add_bytes, add_tail, collect, reduce};
 use super::{
-    Block, Blocks, Candidate, Columns, Cut, FRACTION_BITS, HALF, Isa, Kernels, Reach, RowCodes, SLAB, ScanQuery,
-    SieveQuery, Terms,
+    BLOCK, Block, Blocks, Candidate, Columns, Cut, DeepQuery, FRACTION_BITS, HALF, Isa, Kernels, Reach, RowCodes, SLAB,
+    ScanQuery, SecondBlocks, SieveQuery, SlabPart, Terms,
 };
 use crate::codec::half;
 use std::arch::x86_64::*;
 
 /// The table, if this machine has every feature that the functions below are compiled with.
 pub(super) fn kernels() -> Option<&'static Kernels> {
-    static KERNELS: Kernels =
-        Kernels { isa: Isa::Avx512, dot, dot_half, dot_bytes, byte_dot, project, project_four, scan, code_dot, sieve };
+    static KERNELS: Kernels = Kernels {
+        isa: Isa::Avx512,
+        dot,
+        dot_half,
+        dot_bytes,
+        byte_dot,
+        project,
+        project_four,
+        scan,
+        scan_deep,
+        code_dot,
+        sieve,
+    };
     let here = is_x86_feature_detected!("avx512f")
         && is_x86_feature_detected!("avx512bw")
         && is_x86_feature_detected!("avx512vl")
@@ -56,6 +68,11 @@ fn project_four(matrix: &[Columns], x: [&[f32]; 4]) -> [[f32; SLAB]; 4] {
 fn scan(query: &ScanQuery, blocks: &Blocks, out: &mut Vec<Candidate>) -> usize {
     // SAFETY: `kernels` hands this function out only after detecting the features of `scan_wide`.
     unsafe { scan_wide(query, blocks, out) }
+}
+
+fn scan_deep(query: &DeepQuery, first: &Blocks, second: &SecondBlocks, out: &mut Vec<Reach>) {
+    // SAFETY: `kernels` hands this function out only after detecting the features of `scan_deep_wide`.
+    unsafe { scan_deep_wide(query, first, second, out) }
 }
 
 fn code_dot(codes: &RowCodes, weights: &[i8; SLAB]) -> i32 {
@@ -175,10 +192,7 @@ fn project_four_wide(matrix: &[Columns], x: [&[f32]; 4]) -> [[f32; SLAB]; 4] {
 
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
 fn scan_wide(query: &ScanQuery, blocks: &Blocks, out: &mut Vec<Candidate>) -> usize {
-    let words: [__m512i; SLAB / 4] = std::array::from_fn(|word| {
-        let at = 4 * word;
-        _mm512_set1_epi32(i32::from_le_bytes(std::array::from_fn(|byte| query.weights[at + byte] as u8)))
-    });
+    let words = words(&query.weights);
     let (head_words, tail_words) = words.split_at(HALF / 4);
     let (head_pair, pair) = (_mm512_set1_epi32(query.head.pair()), _mm512_set1_epi32(query.whole.pair()));
     let (tails, tail_terms) = (&blocks.tails[..], &blocks.terms[..]);
@@ -186,7 +200,7 @@ fn scan_wide(query: &ScanQuery, blocks: &Blocks, out: &mut Vec<Candidate>) -> us
         // Nothing to leave out: one pass, in the order of memory.
         let halves = blocks.heads.iter().zip(tails);
         for (number, ((head, tail), terms)) in halves.zip(tail_terms).enumerate() {
-            let dots = half_dots(tail, tail_words, half_dots(head, head_words, _mm512_setzero_si512()));
+            let dots = slab_dots([head, tail], &words);
             let mask = passing(query.whole, pair, dots, terms);
             if mask != 0 {
                 collect(query, &stored(dots).0, terms, u32::from(mask), number, out);
@@ -216,6 +230,106 @@ fn scan_wide(query: &ScanQuery, blocks: &Blocks, out: &mut Vec<Candidate>) -> us
         }
     }
     passed
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
+fn words(weights: &[i8; SLAB]) -> [__m512i; SLAB / 4] {
+    std::array::from_fn(|word| {
+        let at = 4 * word;
+        _mm512_set1_epi32(i32::from_le_bytes(std::array::from_fn(|byte| weights[at + byte] as u8)))
+    })
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
+fn scan_deep_wide(query: &DeepQuery, first: &Blocks, second: &SecondBlocks, out: &mut Vec<Reach>) {
+    let words = query.parts.each_ref().map(|part| words(&part.weights));
+    let blocks = first.heads.iter().zip(first.tails.iter()).zip(second.codes.iter());
+    let terms = first.terms.iter().zip(second.terms.iter());
+    let [first_part, second_part] = &query.parts;
+    let lanes = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+    for (number, (((head, tail), [third, fourth]), terms)) in blocks.zip(terms).enumerate() {
+        let (_, error) = residual_and_error(terms.0);
+        let in_first = part_of(first_part, slab_dots([head, tail], &words[0]), error);
+        let (residual, error) = residual_and_error(terms.1);
+        let in_second = part_of(second_part, slab_dots([third, fourth], &words[1]), error);
+        let reach = _mm512_add_ps(_mm512_add_ps(in_first, in_second), _mm512_set1_ps(query.offset));
+        let mask = reaching(reach, residual, query.residual, query.floor);
+        if mask != 0 {
+            let rows = _mm512_add_epi32(lanes, _mm512_set1_epi32((number * BLOCK) as i32));
+            append(out, rows, reach, mask);
+        }
+    }
+}
+
+/// Residual norms and coding errors of a block.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
+fn residual_and_error(terms: &Terms) -> (__m512, __m512) {
+    // SAFETY: `Terms` is 32 bytes, aligned to 32.
+    split(unsafe { _mm256_load_si256(terms.0.as_ptr().cast()) })
+}
+
+/// The first and the second bytes of sixteen pairs.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
+fn split(pairs: __m256i) -> (__m512, __m512) {
+    let pairs = _mm512_cvtepu16_epi32(pairs);
+    let first = _mm512_and_si512(pairs, _mm512_set1_epi32(255));
+    (_mm512_cvtepi32_ps(first), _mm512_cvtepi32_ps(_mm512_srli_epi32::<8>(pairs)))
+}
+
+/// What a slab adds to sixteen bounds but for the offset.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
+fn part_of(part: &SlabPart, dots: __m512i, error: __m512) -> __m512 {
+    let inner = _mm512_mul_ps(_mm512_set1_ps(part.unit), _mm512_cvtepi32_ps(dots));
+    _mm512_add_ps(inner, _mm512_mul_ps(_mm512_set1_ps(part.error), error))
+}
+
+/// One bit for each of sixteen bounds that reaches the floor with its residual.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
+fn reaching(reach: __m512, residual: __m512, weight: f32, floor: f32) -> __mmask16 {
+    let most = _mm512_add_ps(reach, _mm512_mul_ps(_mm512_set1_ps(weight), residual));
+    _mm512_cmp_ps_mask::<_CMP_GE_OQ>(most, _mm512_set1_ps(floor))
+}
+
+/// Appends those of sixteen rows that the mask names.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
+fn append(out: &mut Vec<Reach>, rows: __m512i, reach: __m512, mask: __mmask16) {
+    out.reserve(BLOCK);
+    // SAFETY: there is room for sixteen more, and all that the length then counts has been written.
+    unsafe {
+        write(out.as_mut_ptr().add(out.len()), rows, reach, mask);
+        out.set_len(out.len() + mask.count_ones() as usize);
+    }
+}
+
+/// Writes those of sixteen rows that the mask names, and anything behind them up to sixteen.
+///
+/// # Safety
+/// `to` must have room for sixteen.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
+unsafe fn write(to: *mut Reach, rows: __m512i, reach: __m512, mask: __mmask16) {
+    let rows = _mm512_maskz_compress_epi32(mask, rows);
+    let reach = _mm512_maskz_compress_epi32(mask, _mm512_castps_si512(reach));
+    let low = _mm512_setr_epi32(0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
+    let high = _mm512_add_epi32(low, _mm512_set1_epi32(8));
+    // SAFETY: a `Reach` is two words of 32 bits, the row first, and `to` has room for sixteen.
+    unsafe {
+        _mm512_storeu_si512(to.cast(), _mm512_permutex2var_epi32(rows, low, reach));
+        _mm512_storeu_si512(to.add(8).cast(), _mm512_permutex2var_epi32(rows, high, reach));
+    }
+}
+
+/// The dot products of a whole slab.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
+fn slab_dots([first, second]: [&Block; 2], words: &[__m512i; SLAB / 4]) -> __m512i {
+    let (first_words, second_words) = words.split_at(HALF / 4);
+    half_dots(second, second_words, half_dots(first, first_words, _mm512_setzero_si512()))
 }
 
 /// Adds the dot products of half a slab.
@@ -271,6 +385,67 @@ fn code_dot_wide(codes: &RowCodes, weights: &[i8; SLAB]) -> i32 {
 
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
 fn sieve_wide(query: &SieveQuery, codes: &[RowCodes], terms: &[[u8; 2]], left: &mut Vec<Reach>) {
-    let weights = halves(&query.weights);
-    scalar::sieve_by(query, codes, terms, left, |rows| totals(rows.map(|row| code_sums(row, weights))));
+    let weights = halves(&query.part.weights);
+    let mut kept = 0;
+    for number in 0..left.len() / BLOCK {
+        let groups = left.as_chunks::<BLOCK>().0;
+        let group = groups[number];
+        for coming in groups.get(number + 2).into_iter().flatten() {
+            prefetch(std::slice::from_ref(&codes[coming.row as usize]));
+        }
+        let (rows, reach, mask) = sift(query, weights, codes, terms, &group);
+        // SAFETY: what is kept so far is of the groups before this one, which has been read: sixteen fit behind it.
+        unsafe { write(left.as_mut_ptr().add(kept), rows, reach, mask) };
+        kept += mask.count_ones() as usize;
+    }
+    let tail = left.as_chunks::<BLOCK>().1;
+    let mut group = [Reach { row: 0, reach: 0.0 }; BLOCK];
+    group[..tail.len()].copy_from_slice(tail);
+    let asked = (1_u16 << tail.len()) - 1;
+    left.truncate(kept);
+    if asked != 0 {
+        let (rows, reach, mask) = sift(query, weights, codes, terms, &group);
+        append(left, rows, reach, mask & asked);
+    }
+}
+
+/// Sixteen rows with what they reach now, and one bit for each that is left.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
+fn sift(
+    query: &SieveQuery,
+    weights: [__m256i; 2],
+    codes: &[RowCodes],
+    terms: &[[u8; 2]],
+    group: &[Reach; BLOCK],
+) -> (__m512i, __m512, __mmask16) {
+    let four = |at: usize| totals([0, 1, 2, 3].map(|row| code_sums(&codes[group[at + row].row as usize], weights)));
+    let dots = _mm512_inserti32x4::<1>(_mm512_castsi128_si512(four(0)), four(4));
+    let dots = _mm512_inserti32x4::<3>(_mm512_inserti32x4::<2>(dots, four(8)), four(12));
+    let pair = |at: usize| i16::from_le_bytes(terms[group[at].row as usize]);
+    let eight = |at: usize| {
+        let pairs = [0, 1, 2, 3, 4, 5, 6, 7].map(|lane| pair(at + lane));
+        let [a, b, c, d, e, f, g, h] = pairs;
+        _mm_setr_epi16(a, b, c, d, e, f, g, h)
+    };
+    let (residual, error) = split(_mm256_set_m128i(eight(8), eight(0)));
+    let (rows, before) = read(group);
+    let added = _mm512_add_ps(part_of(&query.part, dots, error), _mm512_set1_ps(query.offset));
+    let reach = _mm512_add_ps(before, added);
+    (rows, reach, reaching(reach, residual, query.residual, query.floor))
+}
+
+/// Rows and what they reach, apart.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
+fn read(group: &[Reach; BLOCK]) -> (__m512i, __m512) {
+    // SAFETY: a `Reach` is two words of 32 bits, the row first, and there are sixteen.
+    let (low, high) = unsafe {
+        let from = group.as_ptr();
+        (_mm512_loadu_si512(from.cast()), _mm512_loadu_si512(from.add(8).cast()))
+    };
+    let even = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
+    let odd = _mm512_add_epi32(even, _mm512_set1_epi32(1));
+    let reach = _mm512_permutex2var_epi32(low, odd, high);
+    (_mm512_permutex2var_epi32(low, even, high), _mm512_castsi512_ps(reach))
 }

@@ -50,6 +50,17 @@ pub(crate) struct Line(pub(crate) [u8; 64]);
 /// The codes of 16 vectors in half a slab, transposed.
 pub(crate) type Block = [Line; LINES];
 
+/// The codes of 16 vectors in both halves of a slab.
+pub(crate) type WholeBlock = [Block; 2];
+
+/// The codes of a run of vectors in their second slab, block by block: read where the first leaves most of them.
+#[derive(Debug, Default)]
+pub(crate) struct SecondBlocks {
+    pub(crate) codes: Values<WholeBlock>,
+    /// What belongs to both slabs together: norms outside them, coding errors in the second.
+    pub(crate) terms: Values<Terms>,
+}
+
 /// The codes of a run of vectors in their first slab, block by block.
 #[derive(Debug, Default)]
 pub(crate) struct Blocks {
@@ -122,15 +133,33 @@ pub(crate) struct Candidate {
 /// Projects four vectors.
 type ProjectFour = fn(&[Columns], [&[f32]; 4]) -> [[f32; SLAB]; 4];
 
-/// A query prepared for [`Kernels::sieve`]: its part in one later slab, in single precision.
+/// A query in one slab, in single precision.
 #[derive(Debug, Clone)]
-pub(crate) struct SieveQuery {
+pub(crate) struct SlabPart {
     /// Weight of each dimension, in -127..=127.
     pub(crate) weights: [i8; SLAB],
     /// What one unit of the inner product is worth.
     pub(crate) unit: f32,
     /// What one unit of the coding error is worth.
     pub(crate) error: f32,
+}
+
+/// A query prepared for [`Kernels::scan_deep`]: both slabs are tested together, the first alone is not.
+#[derive(Debug, Clone)]
+pub(crate) struct DeepQuery {
+    pub(crate) parts: [SlabPart; 2],
+    /// What one unit of the residual norm is worth.
+    pub(crate) residual: f32,
+    /// To be added for each row, single precision's rounding included.
+    pub(crate) offset: f32,
+    /// Least bound that survives.
+    pub(crate) floor: f32,
+}
+
+/// A query prepared for [`Kernels::sieve`].
+#[derive(Debug, Clone)]
+pub(crate) struct SieveQuery {
+    pub(crate) part: SlabPart,
     /// What one unit of the residual norm is worth.
     pub(crate) residual: f32,
     /// To be added for each row, single precision's rounding included.
@@ -141,6 +170,7 @@ pub(crate) struct SieveQuery {
 
 /// A vector that is not ruled out yet.
 #[derive(Debug, Clone, Copy, PartialEq)]
+#[repr(C)]
 pub(crate) struct Reach {
     /// Its number in the run.
     pub(crate) row: u32,
@@ -150,6 +180,9 @@ pub(crate) struct Reach {
 
 /// Appends the vectors that survive; returns the number of blocks whose second half had to be looked at.
 type Scan = fn(&ScanQuery, &Blocks, &mut Vec<Candidate>) -> usize;
+
+/// Appends the vectors that survive the test of the first two slabs.
+type ScanDeep = fn(&DeepQuery, &Blocks, &SecondBlocks, &mut Vec<Reach>);
 
 /// Adds a slab's part to the bounds and drops what it rules out, given the codes and terms of all rows in that slab.
 type Sieve = fn(&SieveQuery, &[RowCodes], &[[u8; 2]], &mut Vec<Reach>);
@@ -173,6 +206,8 @@ pub(crate) struct Kernels {
     pub(crate) project_four: ProjectFour,
     /// Appends what may reach the limit.
     pub(crate) scan: Scan,
+    /// Appends what may reach the floor by two slabs.
+    pub(crate) scan_deep: ScanDeep,
     /// Inner product of row-wise codes with weights.
     pub(crate) code_dot: fn(&RowCodes, &[i8; SLAB]) -> i32,
     /// Drops what one more slab rules out.

@@ -5,15 +5,27 @@
 
 use super::scalar::{self, LANES, add_bytes, add_tail, collect, passing, reduce};
 use super::{
-    BLOCK, Block, Blocks, Candidate, Columns, HALF, Isa, Kernels, Reach, RowCodes, SLAB, ScanQuery, SieveQuery,
+    BLOCK, Block, Blocks, Candidate, Columns, DeepQuery, HALF, Isa, Kernels, Reach, RowCodes, SLAB, ScanQuery,
+    SecondBlocks, SieveQuery,
 };
 use crate::codec::half;
 use std::arch::aarch64::*;
 
 /// The table, if this machine has NEON.
 pub(super) fn kernels() -> Option<&'static Kernels> {
-    static KERNELS: Kernels =
-        Kernels { isa: Isa::Neon, dot, dot_half, dot_bytes, byte_dot, project, project_four, scan, code_dot, sieve };
+    static KERNELS: Kernels = Kernels {
+        isa: Isa::Neon,
+        dot,
+        dot_half,
+        dot_bytes,
+        byte_dot,
+        project,
+        project_four,
+        scan,
+        scan_deep,
+        code_dot,
+        sieve,
+    };
     std::arch::is_aarch64_feature_detected!("neon").then_some(&KERNELS)
 }
 
@@ -55,6 +67,11 @@ fn project_four(matrix: &[Columns], x: [&[f32]; 4]) -> [[f32; SLAB]; 4] {
 fn scan(query: &ScanQuery, blocks: &Blocks, out: &mut Vec<Candidate>) -> usize {
     // SAFETY: `kernels` hands this function out only after detecting NEON.
     unsafe { scan_wide(query, blocks, out) }
+}
+
+fn scan_deep(query: &DeepQuery, first: &Blocks, second: &SecondBlocks, out: &mut Vec<Reach>) {
+    // SAFETY: `kernels` hands this function out only after detecting the features of `scan_deep_wide`.
+    unsafe { scan_deep_wide(query, first, second, out) }
 }
 
 fn code_dot(codes: &RowCodes, weights: &[i8; SLAB]) -> i32 {
@@ -132,11 +149,7 @@ fn pairs(codes: int8x16_t, weights: int8x16_t) -> int16x8_t {
 
 #[target_feature(enable = "neon")]
 fn scan_wide(query: &ScanQuery, blocks: &Blocks, out: &mut Vec<Candidate>) -> usize {
-    let words: [int8x16_t; SLAB / 4] = std::array::from_fn(|word| {
-        let at = 4 * word;
-        let four = i32::from_le_bytes(std::array::from_fn(|byte| query.weights[at + byte] as u8));
-        vreinterpretq_s8_s32(vdupq_n_s32(four))
-    });
+    let words = words(&query.weights);
     let (head_words, tail_words) = words.split_at(HALF / 4);
     let mut passed = 0;
     for (number, (head, terms)) in blocks.heads.iter().zip(blocks.head_terms.iter()).enumerate() {
@@ -150,6 +163,32 @@ fn scan_wide(query: &ScanQuery, blocks: &Blocks, out: &mut Vec<Candidate>) -> us
         }
     }
     passed
+}
+
+/// Four weights at a time, for every lane.
+#[target_feature(enable = "neon")]
+fn words(weights: &[i8; SLAB]) -> [int8x16_t; SLAB / 4] {
+    std::array::from_fn(|word| {
+        let at = 4 * word;
+        let four = i32::from_le_bytes(std::array::from_fn(|byte| weights[at + byte] as u8));
+        vreinterpretq_s8_s32(vdupq_n_s32(four))
+    })
+}
+
+#[target_feature(enable = "neon")]
+fn scan_deep_wide(query: &DeepQuery, first: &Blocks, second: &SecondBlocks, out: &mut Vec<Reach>) {
+    let words = query.parts.each_ref().map(|part| words(&part.weights));
+    for (number, (head, tail)) in first.heads.iter().zip(first.tails.iter()).enumerate() {
+        let mut dots = [[0; BLOCK]; 2];
+        let halves = [[head, tail], second.codes[number].each_ref()];
+        for (dots, (halves, words)) in dots.iter_mut().zip(halves.into_iter().zip(&words)) {
+            let (first_words, second_words) = words.split_at(HALF / 4);
+            add_half(dots, halves[0], first_words);
+            add_half(dots, halves[1], second_words);
+        }
+        let terms = [&first.terms[number], &second.terms[number]];
+        scalar::collect_deep(query, dots.each_ref(), terms, number, out);
+    }
 }
 
 /// Adds the dot products of half a slab.
@@ -173,7 +212,7 @@ fn add_half(dots: &mut [i32; BLOCK], block: &Block, words: &[int8x16_t]) {
 
 #[target_feature(enable = "neon")]
 fn sieve_wide(query: &SieveQuery, codes: &[RowCodes], terms: &[[u8; 2]], left: &mut Vec<Reach>) {
-    scalar::sieve_by(query, codes, terms, left, |rows| rows.map(|row| code_dot_wide(row, &query.weights)));
+    scalar::sieve_by(query, codes, terms, left, |rows| rows.map(|row| code_dot_wide(row, &query.part.weights)));
 }
 
 #[target_feature(enable = "neon")]

@@ -2,13 +2,24 @@
 #![expect(clippy::inline_always, reason = "what is compiled for an instruction set must be inlined into its functions")]
 
 use super::{
-    BLOCK, Block, Blocks, Candidate, Columns, Cut, FRACTION_BITS, HALF, Isa, Kernels, Reach, RowCodes, SLAB, ScanQuery,
-    SieveQuery, Terms,
+    BLOCK, Block, Blocks, Candidate, Columns, Cut, DeepQuery, FRACTION_BITS, HALF, Isa, Kernels, Reach, RowCodes, SLAB,
+    ScanQuery, SecondBlocks, SieveQuery, Terms,
 };
 use crate::codec::half;
 
-pub(super) static KERNELS: Kernels =
-    Kernels { isa: Isa::Scalar, dot, dot_half, dot_bytes, byte_dot, project, project_four, scan, code_dot, sieve };
+pub(super) static KERNELS: Kernels = Kernels {
+    isa: Isa::Scalar,
+    dot,
+    dot_half,
+    dot_bytes,
+    byte_dot,
+    project,
+    project_four,
+    scan,
+    scan_deep,
+    code_dot,
+    sieve,
+};
 
 /// Lanes of the float sums.
 pub(super) const LANES: usize = 32;
@@ -143,6 +154,47 @@ fn scan(query: &ScanQuery, blocks: &Blocks, out: &mut Vec<Candidate>) -> usize {
     passed
 }
 
+/// The survivors of one block by both slabs, given the integer dot products in either.
+#[inline(always)]
+pub(super) fn collect_deep(
+    query: &DeepQuery,
+    dots: [&[i32; BLOCK]; 2],
+    terms: [&Terms; 2],
+    block: usize,
+    out: &mut Vec<Reach>,
+) {
+    let [first, second] = &query.parts;
+    let mut reaches = [0.0_f32; BLOCK];
+    let mut mask = 0_u32;
+    for lane in 0..BLOCK {
+        let [_, error] = [0, 1].map(|at| f32::from(terms[0].0[2 * lane + at]));
+        let [residual, second_error] = [0, 1].map(|at| f32::from(terms[1].0[2 * lane + at]));
+        let in_first = first.unit * dots[0][lane] as f32 + first.error * error;
+        let in_second = second.unit * dots[1][lane] as f32 + second.error * second_error;
+        reaches[lane] = in_first + in_second + query.offset;
+        mask |= u32::from(reaches[lane] + query.residual * residual >= query.floor) << lane;
+    }
+    while mask != 0 {
+        let lane = mask.trailing_zeros() as usize;
+        mask &= mask - 1;
+        out.push(Reach { row: (block * BLOCK + lane) as u32, reach: reaches[lane] });
+    }
+}
+
+fn scan_deep(query: &DeepQuery, first: &Blocks, second: &SecondBlocks, out: &mut Vec<Reach>) {
+    for (number, (head, tail)) in first.heads.iter().zip(first.tails.iter()).enumerate() {
+        let mut dots = [[0; BLOCK]; 2];
+        for (dots, (block, part)) in
+            dots.iter_mut().zip([[head, tail], second.codes[number].each_ref()].into_iter().zip(&query.parts))
+        {
+            for (block, weights) in block.into_iter().zip(part.weights.as_chunks::<HALF>().0) {
+                add_half(dots, block, weights);
+            }
+        }
+        collect_deep(query, dots.each_ref(), [&first.terms[number], &second.terms[number]], number, out);
+    }
+}
+
 /// Rows of which a sieve makes the inner products before it tests them.
 const SIEVED: usize = 16;
 
@@ -168,7 +220,7 @@ pub(super) fn sieve_by(
         let mut most = [0.0_f32; SIEVED];
         for lane in 0..SIEVED {
             let [residual, error] = terms[lane].map(f32::from);
-            group[lane].reach += query.unit * dots[lane] as f32 + query.error * error + query.offset;
+            group[lane].reach += query.part.unit * dots[lane] as f32 + query.part.error * error + query.offset;
             most[lane] = group[lane].reach + query.residual * residual;
         }
         for (reach, most) in group.into_iter().zip(most).take(count) {
@@ -180,7 +232,7 @@ pub(super) fn sieve_by(
 }
 
 fn sieve(query: &SieveQuery, codes: &[RowCodes], terms: &[[u8; 2]], left: &mut Vec<Reach>) {
-    sieve_by(query, codes, terms, left, |rows| rows.map(|row| code_dot(row, &query.weights)));
+    sieve_by(query, codes, terms, left, |rows| rows.map(|row| code_dot(row, &query.part.weights)));
 }
 
 fn code_dot(codes: &RowCodes, weights: &[i8; SLAB]) -> i32 {

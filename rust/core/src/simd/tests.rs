@@ -116,7 +116,8 @@ proptest! {
         let terms = bytes(seed.rotate_left(5), 80).as_chunks::<2>().0.to_vec();
         let weights = bytes(!seed, SLAB);
         let weights = std::array::from_fn(|d| (weights[d] as i8).max(-127));
-        let query = SieveQuery { weights, unit: 0.003, error: 0.01, residual: 0.02, offset: -1.5, floor };
+        let part = SlabPart { weights, unit: 0.003, error: 0.01 };
+        let query = SieveQuery { part, residual: 0.02, offset: -1.5, floor };
         let all: Vec<Reach> = bytes(seed.rotate_left(3), count)
             .into_iter()
             .map(|byte| Reach { row: u32::from(byte) % 40, reach: f32::from(byte) / 100.0 })
@@ -131,10 +132,57 @@ proptest! {
         let by_row = all.into_iter().filter_map(|Reach { row, reach }| {
             let [residual, error] = terms[row as usize].map(f32::from);
             let dot = (scalar().code_dot)(&codes[row as usize], &weights) as f32;
-            let reach = reach + (query.unit * dot + query.error * error + query.offset);
+            let reach = reach + (query.part.unit * dot + query.part.error * error + query.offset);
             (reach + query.residual * residual >= floor).then_some(Reach { row, reach })
         });
         prop_assert_eq!(by_row.collect::<Vec<_>>(), expected);
+    }
+
+    #[test]
+    fn deep_scans_leave_the_same(seed in any::<u64>(), count in 0_usize..23, floor in -60.0_f32..60.0) {
+        let (codes, terms) = (bytes(seed, count * 1024), bytes(!seed, count * 96));
+        let first = blocks(count, |at| codes[at], |at| terms[at]);
+        let block = |b: usize, half: usize| -> Block {
+            std::array::from_fn(|j| Line(std::array::from_fn(|i| codes[(2 * count + 2 * b + half) * 256 + 64 * j + i])))
+        };
+        let second = SecondBlocks {
+            codes: (0..count).map(|b| [block(b, 0), block(b, 1)]).collect(),
+            terms: (0..count).map(|b| Terms(std::array::from_fn(|i| terms[(2 * count + b) * 32 + i]))).collect(),
+        };
+        let part = |seed: u64| {
+            let weights = bytes(seed, SLAB);
+            SlabPart { weights: std::array::from_fn(|d| (weights[d] as i8).max(-127)), unit: 0.002, error: 0.01 }
+        };
+        let parts = [part(seed.rotate_left(9)), part(seed.rotate_left(21))];
+        let query = DeepQuery { parts, residual: 0.02, offset: -1.5, floor };
+        let mut expected = Vec::new();
+        (scalar().scan_deep)(&query, &first, &second, &mut expected);
+        for kernels in sets() {
+            let mut found = Vec::new();
+            (kernels.scan_deep)(&query, &first, &second, &mut found);
+            prop_assert_eq!(&found, &expected, "{:?}", kernels.isa);
+        }
+        // The second slab as the sieve sees it, after a scan of the first that leaves everything.
+        let cut = Cut { residual: 0, error: 0, limit: i32::MIN };
+        let mut all = Vec::new();
+        (scalar().scan)(&ScanQuery { weights: query.parts[0].weights, head: cut, whole: cut }, &first, &mut all);
+        prop_assert_eq!(all.len(), count * BLOCK);
+        let mut found = expected.iter();
+        for candidate in all {
+            let (block, lane) = (candidate.row as usize / BLOCK, candidate.row as usize % BLOCK);
+            let level = |d: usize| {
+                let byte = second.codes[block][d / HALF][d % HALF / 8].0[4 * lane + d % 4];
+                i32::from(if d % 8 < 4 { byte & 15 } else { byte >> 4 })
+            };
+            let dot: i32 = (0..SLAB).map(|d| i32::from(query.parts[1].weights[d]) * level(d)).sum();
+            let errors = [&first.terms, &second.terms].map(|terms| 0.01 * f32::from(terms[block].0[2 * lane + 1]));
+            let in_first = 0.002 * (candidate.partial >> FRACTION_BITS) as f32 + errors[0];
+            let reach = in_first + (0.002 * dot as f32 + errors[1]) + query.offset;
+            if reach + 0.02 * f32::from(second.terms[block].0[2 * lane]) >= floor {
+                prop_assert_eq!(found.next(), Some(&Reach { row: candidate.row, reach }));
+            }
+        }
+        prop_assert_eq!(found.next(), None);
     }
 
     #[test]
@@ -164,8 +212,8 @@ fn extremes_do_not_overflow() {
             assert_eq!((passed, found.len()), (0, 0));
             for kernels in sets() {
                 assert_eq!((kernels.code_dot)(&RowCodes([code; 32]), &[weight; SLAB]), dot);
-                let most = (127 * i32::from(weight)) << 16;
-                assert_eq!((kernels.byte_dot)(&[127; 1 << 16], &[weight; 1 << 16]), most, "{:?}", kernels.isa);
+                let dot = (kernels.byte_dot)(&vec![127; 1 << 16], &vec![weight; 1 << 16]);
+                assert_eq!(dot, (127 * i32::from(weight)) << 16, "{:?}", kernels.isa);
             }
         }
     }
