@@ -15,11 +15,11 @@ const THREADS: usize = 8;
 pub(super) fn coded(
     segments: &[Arc<Segment>],
     basis: &Arc<Basis>,
-    slabs: usize,
+    later: usize,
     kernels: &Kernels,
 ) -> Vec<Arc<Segment>> {
     let share = |first: usize, step: usize| -> Vec<Arc<Segment>> {
-        segments.iter().skip(first).step_by(step).map(|segment| code(segment, basis, slabs, kernels)).collect()
+        segments.iter().skip(first).step_by(step).map(|segment| code(segment, basis, later, kernels)).collect()
     };
     let threads = available_parallelism().map_or(1, NonZero::get).min(THREADS).min(segments.len()).max(1);
     scope(|scope| {
@@ -39,11 +39,11 @@ pub(super) fn coded(
     })
 }
 
-fn code(segment: &Arc<Segment>, basis: &Arc<Basis>, slabs: usize, kernels: &Kernels) -> Arc<Segment> {
+fn code(segment: &Arc<Segment>, basis: &Arc<Basis>, later: usize, kernels: &Kernels) -> Arc<Segment> {
     if segment.basis().is_some_and(|present| Arc::ptr_eq(present, basis)) {
         return Arc::clone(segment);
     }
-    let mut codes = Codes::with_capacity(basis, slabs, segment.pages.len());
+    let mut codes = Codes::with_capacity(basis, later, segment.pages.len());
     for page in &segment.pages {
         codes.push(page, kernels);
     }

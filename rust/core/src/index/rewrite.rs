@@ -19,14 +19,14 @@ pub(crate) struct Rewrite {
 
 impl Rewrite {
     /// The same pages in another basis.
-    pub(crate) fn recode(source: Arc<Segment>, basis: &Arc<Basis>, slabs: usize) -> Self {
-        let codes = Some(Codes::with_capacity(basis, slabs, source.pages.len()));
+    pub(crate) fn recode(source: Arc<Segment>, basis: &Arc<Basis>, later: usize) -> Self {
+        let codes = Some(Codes::with_capacity(basis, later, source.pages.len()));
         let pages = Vec::with_capacity(source.pages.len());
         Self { source, held: None, pages, codes }
     }
 
     /// The held rows in new pages.
-    pub(crate) fn gather(source: Arc<Segment>, basis: Option<&Arc<Basis>>, slabs: usize) -> Self {
+    pub(crate) fn gather(source: Arc<Segment>, basis: Option<&Arc<Basis>>, later: usize) -> Self {
         let held: Vec<u32> = source
             .pages
             .iter()
@@ -34,7 +34,7 @@ impl Rewrite {
             .flat_map(|(number, page)| bits(page.live.bits()).map(move |slot| (number * PAGE + slot) as u32))
             .collect();
         let count = held.len().div_ceil(PAGE);
-        let codes = basis.map(|basis| Codes::with_capacity(basis, slabs, count));
+        let codes = basis.map(|basis| Codes::with_capacity(basis, later, count));
         Self { source, held: Some(held), pages: Vec::with_capacity(count), codes }
     }
 

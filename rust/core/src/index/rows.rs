@@ -33,11 +33,11 @@ impl Storage {
         })
     }
 
-    /// Slabs worth coding: the fewer bytes a comparison reads, the fewer slabs pay for themselves.
-    pub(crate) fn slabs(self) -> usize {
+    /// Slabs after the first that are worth coding row by row: comparing bytes reads little more than one slab.
+    pub(crate) fn later_slabs(self) -> usize {
         match self {
-            Self::F32 | Self::F16 => 4,
-            Self::Int8 => 2,
+            Self::F32 | Self::F16 => 3,
+            Self::Int8 => 0,
         }
     }
 

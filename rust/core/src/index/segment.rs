@@ -36,9 +36,9 @@ pub(crate) struct LaterSlab {
 
 impl Segment {
     /// One page, coded if there is a basis.
-    pub(crate) fn of(page: Arc<Page>, basis: Option<&Arc<Basis>>, slabs: usize, kernels: &Kernels) -> Self {
+    pub(crate) fn of(page: Arc<Page>, basis: Option<&Arc<Basis>>, later: usize, kernels: &Kernels) -> Self {
         let codes = basis.map(|basis| {
-            let mut codes = Codes::with_capacity(basis, slabs, 1);
+            let mut codes = Codes::with_capacity(basis, later, 1);
             codes.push(&page, kernels);
             codes
         });
@@ -49,7 +49,7 @@ impl Segment {
     pub(crate) fn joined(parts: &[Arc<Self>]) -> Self {
         let pages: Vec<_> = parts.iter().flat_map(|part| part.pages.iter().cloned()).collect();
         let codes = parts.first().and_then(|part| part.codes.as_ref()).map(|first| {
-            let mut codes = Codes::with_capacity(&first.basis, first.later.len() + 1, pages.len());
+            let mut codes = Codes::with_capacity(&first.basis, first.later.len(), pages.len());
             for other in parts.iter().filter_map(|part| part.codes.as_ref()) {
                 codes.blocks.heads.extend_from_slice(&other.blocks.heads);
                 codes.blocks.head_terms.extend_from_slice(&other.blocks.head_terms);
@@ -96,8 +96,8 @@ impl Segment {
 }
 
 impl Codes {
-    /// Room for pages coded in at most `slabs` slabs.
-    pub(crate) fn with_capacity(basis: &Arc<Basis>, slabs: usize, pages: usize) -> Self {
+    /// Room for pages coded in at most `later` slabs after the first row by row.
+    pub(crate) fn with_capacity(basis: &Arc<Basis>, later: usize, pages: usize) -> Self {
         let blocks = pages * PAGE / BLOCK;
         let slab =
             |_| LaterSlab { codes: Values::with_capacity(pages * PAGE), terms: Values::with_capacity(pages * PAGE) };
@@ -109,9 +109,9 @@ impl Codes {
                 tails: Values::with_capacity(blocks),
                 terms: Values::with_capacity(blocks),
             },
-            second: (slabs.min(basis.slabs().len()) > 1)
+            second: (basis.slabs().len() > 1)
                 .then(|| SecondBlocks { codes: Values::with_capacity(blocks), terms: Values::with_capacity(blocks) }),
-            later: (1..slabs.min(basis.slabs().len())).map(slab).collect(),
+            later: (1..basis.slabs().len().min(later + 1)).map(slab).collect(),
         }
     }
 
@@ -141,13 +141,14 @@ impl Codes {
             slab.codes.extend_with(PAGE, RowCodes([0; SLAB / 2]));
             slab.terms.extend_with(PAGE, [0; 2]);
         }
+        let coded = 1 + self.later.len().max(usize::from(self.second.is_some()));
         for first in (0..page.len()).step_by(4) {
             let rows: Vec<_> =
                 (first..page.len().min(first + 4)).map(|slot| page.rows.decode(self.basis.dim(), slot)).collect();
             let rows: Vec<&[f32]> = rows.iter().map(|row| &row[..]).collect();
             let basis = self.basis.clone();
             let mut slabs = [0; 4];
-            encode(&basis, kernels, self.later.len() + 1, &rows, |number, code| {
+            encode(&basis, kernels, coded, &rows, |number, code| {
                 self.put(start + first + number, slabs[number], &code);
                 slabs[number] += 1;
             });
@@ -169,9 +170,10 @@ impl Codes {
                 let terms = [code.whole.residual, code.whole.error];
                 second.terms[block].0[2 * lane..2 * lane + 2].copy_from_slice(&terms);
             }
-            let slab = &mut self.later[slab - 1];
-            slab.codes[row] = RowCodes(std::array::from_fn(|b| code.levels[b] | code.levels[b + SLAB / 2] << 4));
-            slab.terms[row] = [code.whole.residual, code.whole.error];
+            if let Some(slab) = self.later.get_mut(slab - 1) {
+                slab.codes[row] = RowCodes(std::array::from_fn(|b| code.levels[b] | code.levels[b + SLAB / 2] << 4));
+                slab.terms[row] = [code.whole.residual, code.whole.error];
+            }
         }
     }
 }

@@ -196,7 +196,7 @@ impl Writer {
         let page = Arc::new(page);
         self.keep(&page);
         let basis = self.coding_basis();
-        segments.push(Arc::new(Segment::of(page, basis.as_ref(), self.storage.slabs(), kernels)));
+        segments.push(Arc::new(Segment::of(page, basis.as_ref(), self.storage.later_slabs(), kernels)));
         join(segments);
     }
 
@@ -229,7 +229,7 @@ impl Writer {
             self.shared.put(Arc::new(basis), self.slots());
         }
         if let Some(basis) = self.coding_basis() {
-            let segments = bulk::coded(&self.now.segments, &basis, self.storage.slabs(), kernels);
+            let segments = bulk::coded(&self.now.segments, &basis, self.storage.later_slabs(), kernels);
             self.publish(Snapshot { segments, tail: self.now.tail.clone() });
         }
     }
@@ -321,13 +321,18 @@ impl Writer {
         if let Some(basis) = &basis {
             let stale = |segment: &&Arc<Segment>| segment.basis().is_none_or(|other| !Arc::ptr_eq(other, basis));
             if let Some(segment) = self.now.segments.iter().find(stale) {
-                return Some(Job::Rewrite(Box::new(Rewrite::recode(segment.clone(), basis, self.storage.slabs()))));
+                return Some(Job::Rewrite(Box::new(Rewrite::recode(
+                    segment.clone(),
+                    basis,
+                    self.storage.later_slabs(),
+                ))));
             }
         }
         self.cursor = (self.cursor + 1) % self.now.segments.len().max(1);
         let segment = self.now.segments.get(self.cursor)?;
-        (segment.live() * 2 <= segment.slots())
-            .then(|| Job::Rewrite(Box::new(Rewrite::gather(segment.clone(), basis.as_ref(), self.storage.slabs()))))
+        (segment.live() * 2 <= segment.slots()).then(|| {
+            Job::Rewrite(Box::new(Rewrite::gather(segment.clone(), basis.as_ref(), self.storage.later_slabs())))
+        })
     }
 
     /// Rows spread over the whole index.
