@@ -7,8 +7,15 @@ use super::eigen::Jacobi;
 use crate::simd::{Kernels, SLAB};
 use crate::values::Values;
 
-/// Passes over the sample. The start is made of rows of the sample itself, so one brings the subspace close: a
-/// second one left lookups on 100,000 MiniLM vectors as they were and took a third as long again.
+/// Longest vectors whose second moment is kept as a matrix: 4 MB. A pass over that costs the same whatever the sample.
+const DENSE_DIM: usize = 1024;
+/// Vectors that a matrix is made of, at most. Of 100,000 MiniLM vectors the first slab keeps .492 of the energy with so
+/// many, .484 with 4,096, .461 with 1,024 and .500 with all; the first two slabs .720, .713, .680 and .729.
+const DENSE_SAMPLE: usize = 8192;
+/// Longer vectors that are kept and passed over one by one, at most.
+const SAMPLE: usize = 1024;
+/// Passes, over a matrix and over a sample. The start is made of rows of the sample, so each brings the subspace close.
+const DENSE_PASSES: usize = 3;
 const PASSES: usize = 1;
 /// Leading directions that are put in order of their energy; behind them the order in which the power
 /// iteration found them is good enough.
@@ -20,19 +27,30 @@ const EIGEN_SWEEPS: usize = 4;
 #[derive(Debug)]
 pub(crate) struct Lesson {
     dim: usize,
-    /// `sample.len() / dim` unit vectors, end to end.
-    sample: Values<f32>,
+    sample: Sample,
+    /// Vectors taken so far, and of which every how many-th one is a start.
+    taken: usize,
+    stride: usize,
     /// The directions so far, `width x dim`.
     rows: Values<f32>,
     stage: Stage,
+}
+
+/// What is known of the data.
+#[derive(Debug)]
+enum Sample {
+    /// The sum of the outer products of its vectors with themselves, `dim x dim`; until all are taken above the diagonal only.
+    Moment(Values<f32>),
+    /// Its vectors, end to end.
+    Vectors(Values<f32>),
 }
 
 #[derive(Debug)]
 enum Stage {
     /// Gram-Schmidt on row `at`, after so many passes.
     Orthogonalise { passes: usize, at: usize, axis: usize },
-    /// Multiplication by the second moment, one sample row at a time.
-    Multiply { passes: usize, at: usize, sums: Values<f32> },
+    /// Multiplication of one row by the second moment.
+    Multiply { passes: usize, at: usize },
     /// The second moment within the leading directions, and along each of the others.
     Moment { at: usize, moment: Vec<f64>, energies: Vec<f64> },
     /// Its eigenvectors.
@@ -42,21 +60,55 @@ enum Stage {
 }
 
 impl Lesson {
-    /// A lesson from unit vectors of length `dim` that lie end to end.
-    pub(crate) fn new(dim: usize, sample: Values<f32>) -> Self {
+    /// Vectors of length `dim` that a lesson is worth, at most.
+    pub(crate) fn sample_size(dim: usize) -> usize {
+        if dim <= DENSE_DIM { DENSE_SAMPLE } else { SAMPLE }
+    }
+
+    /// A lesson from `count` unit vectors of length `dim`, which [`Self::take`] is to be given.
+    pub(crate) fn new(dim: usize, count: usize) -> Self {
         let width = dim.min(MAX_SLABS * SLAB);
-        let stride = (sample.len() / dim / width).max(1);
-        let mut rows = Values::with_capacity(width * dim);
-        for row in sample.chunks_exact(dim).step_by(stride).take(width) {
-            rows.extend_from_slice(row);
+        let sample = if dim <= DENSE_DIM {
+            let mut moment = Values::with_capacity(dim * dim);
+            moment.extend_with(dim * dim, 0.0);
+            Sample::Moment(moment)
+        } else {
+            Sample::Vectors(Values::with_capacity(count * dim))
+        };
+        let stage = Stage::Orthogonalise { passes: 0, at: 0, axis: 0 };
+        let rows = Values::with_capacity(width * dim);
+        Self { dim, sample, taken: 0, stride: (count / width).max(1), rows, stage }
+    }
+
+    /// Takes up to four vectors, before the first step.
+    pub(crate) fn take(&mut self, vectors: &[&[f32]], kernels: &Kernels) {
+        for vector in vectors {
+            if self.taken.is_multiple_of(self.stride) && self.rows.len() < self.width() * self.dim {
+                self.rows.extend_from_slice(vector);
+            }
+            self.taken += 1;
         }
-        rows.extend_with(width * dim - rows.len(), 0.0);
-        Self { dim, sample, rows, stage: Stage::Orthogonalise { passes: 0, at: 0, axis: 0 } }
+        match &mut self.sample {
+            Sample::Vectors(sample) => vectors.iter().for_each(|vector| sample.extend_from_slice(vector)),
+            Sample::Moment(moment) => {
+                let nothing = vec![0.0; self.dim];
+                let four = [0, 1, 2, 3].map(|at| vectors.get(at).copied().unwrap_or(&nothing));
+                (kernels.add_outer)(moment, four);
+            }
+        }
+    }
+
+    fn width(&self) -> usize {
+        self.dim.min(MAX_SLABS * SLAB)
     }
 
     /// Bytes held while it lasts.
     pub(crate) fn nbytes(&self) -> usize {
-        4 * (self.sample.len() + 2 * self.rows.len())
+        let sample = match &self.sample {
+            Sample::Moment(moment) => moment.nbytes(),
+            Sample::Vectors(sample) => sample.nbytes(),
+        };
+        sample + self.rows.nbytes()
     }
 
     /// Steps that together take some 100 µs for 384 dimensions: the last stage counts in double precision.
@@ -64,45 +116,45 @@ impl Lesson {
         if matches!(self.stage, Stage::Finish { .. }) { 1 } else { 8 }
     }
 
-    /// Works for one step, of about `2 x width x dim` multiplications; the basis after the last.
+    /// Works for one step; the basis after the last.
     pub(crate) fn step(&mut self, kernels: &Kernels) -> Option<Basis> {
-        let (dim, width) = (self.dim, self.rows.len() / self.dim);
+        let (dim, width) = (self.dim, self.width());
         match &mut self.stage {
             Stage::Orthogonalise { passes, at, axis } => {
+                if (*passes, *at) == (0, 0) {
+                    self.rows.extend_with(width * dim - self.rows.len(), 0.0);
+                    self.sample.complete(dim);
+                }
                 *at += usize::from(orthogonalise(&mut self.rows, dim, *at, axis, kernels));
                 if *at == width {
-                    self.stage = if *passes == PASSES {
+                    self.stage = if *passes == self.sample.passes() {
                         let ordered = width.min(ORDERED);
                         Stage::Moment { at: 0, moment: vec![0.0; ordered * ordered], energies: vec![0.0; width] }
                     } else {
-                        let mut sums = Values::with_capacity(width * dim);
-                        sums.extend_with(width * dim, 0.0);
-                        Stage::Multiply { passes: *passes + 1, at: 0, sums }
+                        Stage::Multiply { passes: *passes + 1, at: 0 }
                     };
                 }
             }
-            Stage::Multiply { passes, at, sums } => {
-                let x = &self.sample[*at * dim..][..dim];
-                for (row, sum) in self.rows.chunks_exact(dim).zip(sums.chunks_exact_mut(dim)) {
-                    let along = (kernels.dot)(row, x);
-                    sum.iter_mut().zip(x).for_each(|(sum, element)| *sum += along * element);
-                }
+            Stage::Multiply { passes, at } => {
+                let row = &mut self.rows[*at * dim..][..dim];
+                let image = self.sample.times(row, kernels);
+                row.copy_from_slice(&image);
                 *at += 1;
-                if *at * dim == self.sample.len() {
-                    self.rows = std::mem::take(sums);
+                if *at == width {
                     self.stage = Stage::Orthogonalise { passes: *passes, at: 0, axis: 0 };
                 }
             }
             Stage::Moment { at, moment, energies } => {
-                let x = &self.sample[*at * dim..][..dim];
-                let along: Vec<f32> = self.rows.chunks_exact(dim).map(|row| (kernels.dot)(row, x)).collect();
+                let row = &self.rows[*at * dim..][..dim];
+                let image = self.sample.times(row, kernels);
+                energies[*at] = f64::from((kernels.dot)(row, &image)).max(0.0);
                 let ordered = width.min(ORDERED);
-                for (line, left) in moment.chunks_exact_mut(ordered).zip(&along) {
-                    line.iter_mut().zip(&along).for_each(|(sum, right)| *sum += f64::from(left * right));
+                for (column, other) in self.rows.chunks_exact(dim).take(ordered).enumerate().filter(|_| *at < ordered) {
+                    moment[*at * ordered + column] = f64::from((kernels.dot)(other, &image));
                 }
-                energies.iter_mut().zip(&along).for_each(|(sum, value)| *sum += f64::from(value * value));
                 *at += 1;
-                if *at * dim == self.sample.len() {
+                if *at == width {
+                    symmetric(moment, ordered);
                     let jacobi = Jacobi::new(std::mem::take(moment), ordered, EIGEN_SWEEPS);
                     self.stage = Stage::Diagonalise(Box::new(jacobi), std::mem::take(energies));
                 }
@@ -110,7 +162,7 @@ impl Lesson {
             Stage::Diagonalise(jacobi, energies) => {
                 if jacobi.step() {
                     let (values, vectors) = jacobi.sorted();
-                    let count = (self.sample.len() / dim) as f64;
+                    let count = self.taken as f64;
                     energies.iter_mut().zip(values).for_each(|(energy, value)| *energy = value.max(0.0));
                     let energies = energies.iter().map(|energy| energy / count).collect();
                     self.stage = Stage::Finish { vectors, energies, done: Values::with_capacity(width * dim) };
@@ -129,6 +181,49 @@ impl Lesson {
             }
         }
         None
+    }
+}
+
+impl Sample {
+    fn passes(&self) -> usize {
+        if matches!(self, Self::Moment(_)) { DENSE_PASSES } else { PASSES }
+    }
+
+    /// Fills in what lies below a matrix' diagonal.
+    fn complete(&mut self, dim: usize) {
+        if let Self::Moment(moment) = self {
+            for row in 1..dim {
+                for column in 0..row {
+                    moment[row * dim + column] = moment[column * dim + row];
+                }
+            }
+        }
+    }
+
+    /// The second moment times a vector.
+    fn times(&self, vector: &[f32], kernels: &Kernels) -> Vec<f32> {
+        match self {
+            Self::Moment(moment) => moment.chunks_exact(vector.len()).map(|row| (kernels.dot)(row, vector)).collect(),
+            Self::Vectors(sample) => {
+                let mut sum = vec![0.0_f32; vector.len()];
+                for x in sample.chunks_exact(vector.len()) {
+                    let along = (kernels.dot)(x, vector);
+                    sum.iter_mut().zip(x).for_each(|(sum, element)| *sum += along * element);
+                }
+                sum
+            }
+        }
+    }
+}
+
+/// Makes a matrix that is symmetric but for rounding so to the last bit.
+fn symmetric(matrix: &mut [f64], n: usize) {
+    for row in 1..n {
+        for column in 0..row {
+            let mean = f64::midpoint(matrix[row * n + column], matrix[column * n + row]);
+            matrix[row * n + column] = mean;
+            matrix[column * n + row] = mean;
+        }
     }
 }
 
@@ -163,13 +258,19 @@ fn direction(vector: &[f64], rows: &[f32], dim: usize, done: &[f64]) -> Vec<f64>
     for (factor, row) in vector.iter().zip(rows.chunks_exact(dim)) {
         sum.iter_mut().zip(row).for_each(|(sum, element)| *sum += factor * f64::from(*element));
     }
-    for _ in 0..2 {
+    let length = |sum: &[f64]| sum.iter().map(|value| value * value).sum::<f64>().sqrt();
+    let mut norm = length(&sum);
+    loop {
         for other in done.chunks_exact(dim) {
             let along: f64 = other.iter().zip(&sum).map(|(x, y)| x * y).sum();
             sum.iter_mut().zip(other).for_each(|(value, element)| *value -= along * element);
         }
+        // Once is enough where little is taken away: the rows were orthonormal to single precision.
+        let before = std::mem::replace(&mut norm, length(&sum));
+        if norm > 0.9 * before {
+            break;
+        }
     }
-    let norm = sum.iter().map(|value| value * value).sum::<f64>().sqrt();
     for value in &mut sum {
         *value /= norm;
     }

@@ -4,6 +4,7 @@ use super::page::{PAGE, Page};
 use crate::codec::{Basis, SlabCode, encode};
 use crate::simd::{BLOCK, Block, Blocks, HALF, Kernels, LINES, Line, RowCodes, SLAB, SecondBlocks, Terms};
 use crate::values::Values;
+use bytemuck::cast_slice;
 use std::sync::Arc;
 
 /// Pages in a full segment.
@@ -37,11 +38,7 @@ pub(crate) struct LaterSlab {
 impl Segment {
     /// One page, coded if there is a basis.
     pub(crate) fn of(page: Arc<Page>, basis: Option<&Arc<Basis>>, later: usize, kernels: &Kernels) -> Self {
-        let codes = basis.map(|basis| {
-            let mut codes = Codes::with_capacity(basis, later, 1);
-            codes.push(&page, kernels);
-            codes
-        });
+        let codes = basis.map(|basis| Codes::of(&page, basis, later, kernels));
         Self { pages: vec![page], codes }
     }
 
@@ -113,6 +110,30 @@ impl Codes {
                 .then(|| SecondBlocks { codes: Values::with_capacity(blocks), terms: Values::with_capacity(blocks) }),
             later: (1..basis.slabs().len().min(later + 1)).map(slab).collect(),
         }
+    }
+
+    /// The codes of one page.
+    pub(crate) fn of(page: &Page, basis: &Arc<Basis>, later: usize, kernels: &Kernels) -> Self {
+        let mut codes = Self::with_capacity(basis, later, 1);
+        codes.push(page, kernels);
+        codes
+    }
+
+    /// Everything of the codes and terms, as bytes; each array has as many for every page.
+    pub(crate) fn arrays(&self) -> impl Iterator<Item = &[u8]> {
+        let Blocks { heads, head_terms, tails, terms } = &self.blocks;
+        let first = [
+            cast_slice(heads.as_flattened()),
+            cast_slice(head_terms),
+            cast_slice(tails.as_flattened()),
+            cast_slice(terms),
+        ];
+        let second = self
+            .second
+            .iter()
+            .flat_map(|second| [cast_slice(second.codes.as_flattened().as_flattened()), cast_slice(&second.terms)]);
+        let later = self.later.iter().flat_map(|slab| [cast_slice(&slab.codes), slab.terms.as_flattened()]);
+        first.into_iter().chain(second).chain(later)
     }
 
     /// Bytes held, the basis not counted.

@@ -1,10 +1,9 @@
 //! A check of everything the index relies on, for tests and for the suspicious.
 
 use super::VectorIndex;
-use super::page::PAGE;
+use super::segment::Codes;
 use super::sync::Ordering;
-use crate::codec::encode;
-use crate::simd::{BLOCK, HALF, kernels};
+use crate::simd::kernels;
 
 impl VectorIndex {
     /// Checks order, counts and every code, while writers wait.
@@ -34,32 +33,13 @@ impl VectorIndex {
         }
         for (number, segment) in snapshot.segments.iter().enumerate() {
             let Some(codes) = &segment.codes else { continue };
-            let blocks = &codes.blocks;
-            let lengths = [blocks.heads.len(), blocks.head_terms.len(), blocks.tails.len(), blocks.terms.len()];
-            if lengths.iter().any(|length| length * BLOCK != segment.slots()) {
-                return Err(format!("segment {number} has codes for {lengths:?} blocks"));
-            }
             for (at, page) in segment.pages.iter().enumerate() {
-                for slot in 0..page.len() {
-                    let row = page.rows.decode(self.dim, slot);
-                    let mut code = None;
-                    encode(&codes.basis, kernels(), 1, &[&row], |_, first| code = Some(first));
-                    let (block, lane) = (at * PAGE / BLOCK + slot / BLOCK, slot % BLOCK);
-                    let same = code.is_some_and(|code| {
-                        let halves = [
-                            (&blocks.heads[block], &blocks.head_terms[block], code.head),
-                            (&blocks.tails[block], &blocks.terms[block], code.whole),
-                        ];
-                        halves.iter().zip(code.levels.as_chunks::<HALF>().0).all(|((lines, terms, norms), levels)| {
-                            terms.0[2 * lane..2 * lane + 2] == [norms.residual, norms.error]
-                                && lines.iter().zip(levels.as_chunks::<8>().0).all(|(line, levels)| {
-                                    (0..4).all(|byte| line.0[4 * lane + byte] == levels[byte] | levels[byte + 4] << 4)
-                                })
-                        })
-                    });
-                    if !same {
-                        return Err(format!("segment {number}, page {at}, slot {slot}: the code is another vector's"));
-                    }
+                let again = Codes::of(page, &codes.basis, codes.later.len(), kernels());
+                let same = codes.arrays().zip(again.arrays()).all(|(all, part)| {
+                    all.len() == part.len() * segment.pages.len() && all[at * part.len()..][..part.len()] == *part
+                });
+                if !same || codes.arrays().count() != again.arrays().count() {
+                    return Err(format!("segment {number}, page {at}: the codes are another page's"));
                 }
             }
         }

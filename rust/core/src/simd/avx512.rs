@@ -23,6 +23,7 @@ pub(super) fn kernels() -> Option<&'static Kernels> {
         byte_dot,
         project,
         project_four,
+        add_outer,
         scan,
         scan_deep,
         code_dot,
@@ -63,6 +64,11 @@ fn project(matrix: &[Columns], x: &[f32]) -> [f32; SLAB] {
 fn project_four(matrix: &[Columns], x: [&[f32]; 4]) -> [[f32; SLAB]; 4] {
     // SAFETY: `kernels` hands this function out only after detecting the features of `project_four_wide`.
     unsafe { project_four_wide(matrix, x) }
+}
+
+fn add_outer(matrix: &mut [f32], x: [&[f32]; 4]) {
+    // SAFETY: `kernels` hands this function out only after detecting the features of `add_outer_wide`.
+    unsafe { add_outer_wide(matrix, x) }
 }
 
 fn scan(query: &ScanQuery, blocks: &Blocks, out: &mut Vec<Candidate>) -> usize {
@@ -188,6 +194,11 @@ fn project_four_wide(matrix: &[Columns], x: [&[f32]; 4]) -> [[f32; SLAB]; 4] {
         }
         out
     })
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
+fn add_outer_wide(matrix: &mut [f32], x: [&[f32]; 4]) {
+    scalar::add_outer(matrix, x);
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]

@@ -204,6 +204,8 @@ pub(crate) struct Kernels {
     pub(crate) project: fn(&[Columns], &[f32]) -> [f32; SLAB],
     /// The same for four vectors at once, which reads the matrix once.
     pub(crate) project_four: ProjectFour,
+    /// Adds the outer products of four vectors with themselves to a square matrix, on and above its diagonal; below it, anything.
+    pub(crate) add_outer: fn(&mut [f32], [&[f32]; 4]),
     /// Appends what may reach the limit.
     pub(crate) scan: Scan,
     /// Appends what may reach the floor by two slabs.

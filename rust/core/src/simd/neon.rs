@@ -21,6 +21,7 @@ pub(super) fn kernels() -> Option<&'static Kernels> {
         byte_dot,
         project,
         project_four,
+        add_outer,
         scan,
         scan_deep,
         code_dot,
@@ -62,6 +63,11 @@ fn project(matrix: &[Columns], x: &[f32]) -> [f32; SLAB] {
 
 fn project_four(matrix: &[Columns], x: [&[f32]; 4]) -> [[f32; SLAB]; 4] {
     x.map(|x| scalar::project(matrix, x))
+}
+
+fn add_outer(matrix: &mut [f32], x: [&[f32]; 4]) {
+    // SAFETY: `kernels` hands this function out only after detecting the features of `add_outer_wide`.
+    unsafe { add_outer_wide(matrix, x) }
 }
 
 fn scan(query: &ScanQuery, blocks: &Blocks, out: &mut Vec<Candidate>) -> usize {
@@ -145,6 +151,11 @@ fn finish<T: Copy>(sums: [float32x4_t; LANES / 4], a: &[T], b: &[f32], value: im
 #[target_feature(enable = "neon")]
 fn pairs(codes: int8x16_t, weights: int8x16_t) -> int16x8_t {
     vpaddq_s16(vmull_s8(vget_low_s8(codes), vget_low_s8(weights)), vmull_high_s8(codes, weights))
+}
+
+#[target_feature(enable = "neon")]
+fn add_outer_wide(matrix: &mut [f32], x: [&[f32]; 4]) {
+    scalar::add_outer(matrix, x);
 }
 
 #[target_feature(enable = "neon")]

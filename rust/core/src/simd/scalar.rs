@@ -15,6 +15,7 @@ pub(super) static KERNELS: Kernels = Kernels {
     byte_dot,
     project,
     project_four,
+    add_outer,
     scan,
     scan_deep,
     code_dot,
@@ -95,6 +96,20 @@ pub(super) fn project(matrix: &[Columns], x: &[f32]) -> [f32; SLAB] {
 
 fn project_four(matrix: &[Columns], x: [&[f32]; 4]) -> [[f32; SLAB]; 4] {
     x.map(|x| project(matrix, x))
+}
+
+/// Shared by every set, as [`project`] is.
+#[inline(always)]
+pub(super) fn add_outer(matrix: &mut [f32], [a, b, c, d]: [&[f32]; 4]) {
+    for (number, row) in matrix.chunks_exact_mut(a.len()).enumerate() {
+        // From a whole vector's start on, so that every row is in whole ones but for its end.
+        let start = number / BLOCK * BLOCK;
+        let [e, f, g, h] = [a, b, c, d].map(|x| x[number]);
+        let columns = a[start..].iter().zip(&b[start..]).zip(c[start..].iter().zip(&d[start..]));
+        for (sum, ((a, b), (c, d))) in row[start..].iter_mut().zip(columns) {
+            *sum += (e * a + f * b) + (g * c + h * d);
+        }
+    }
 }
 
 /// The survivors of one block, given the integer dot product of each vector.

@@ -86,6 +86,27 @@ proptest! {
     }
 
     #[test]
+    fn outer_products_are_the_same_to_the_bit(dim in 1_usize..70, seed in any::<u64>()) {
+        let values: Vec<f32> = bytes(seed, 4 * dim).into_iter().map(|byte| f32::from(byte) / 99.0 - 1.3).collect();
+        let rows: Vec<&[f32]> = values.chunks(dim).collect();
+        let four = [rows[0], rows[1], rows[2], rows[3]];
+        let mut expected = vec![0.5; dim * dim];
+        (scalar().add_outer)(&mut expected, four);
+        for i in 0..dim {
+            for j in i..dim {
+                let exact: f64 = 0.5 + four.iter().map(|x| f64::from(x[i]) * f64::from(x[j])).sum::<f64>();
+                prop_assert!((f64::from(expected[i * dim + j]) - exact).abs() < 1e-5);
+            }
+        }
+        for kernels in sets() {
+            let mut sums = vec![0.5; dim * dim];
+            (kernels.add_outer)(&mut sums, four);
+            prop_assert_eq!(sums.iter().map(|sum| sum.to_bits()).collect::<Vec<_>>(),
+                expected.iter().map(|sum| sum.to_bits()).collect::<Vec<_>>(), "{:?}", kernels.isa);
+        }
+    }
+
+    #[test]
     fn scan_finds_the_same(seed in any::<u64>(), count in 0_usize..150,
                            limits in prop::array::uniform2(-3_000_000_i32..9_000_000),
                            residuals in prop::array::uniform2(0_i16..=i16::MAX),
