@@ -183,22 +183,41 @@ fn an_empty_index_is_small() {
     assert!(VectorIndex::new(4096).expect("valid").nbytes() < 1024);
 }
 
+/// Enough vectors that the first slabs are scanned together, with a basis of one to four of them.
 #[test]
 fn nearest_neighbours_at_any_size() {
-    let index = VectorIndex::new(96).expect("valid");
-    let rows = grouped(5, 9000, 96, 0.2);
-    let held: Vec<(u64, Vec<f32>)> = rows.iter().map(|row| (index.add(row).expect("valid"), row.clone())).collect();
-    let queries = grouped(6, 70, 96, 0.2);
-    let found = index.search_many(&queries.concat(), -1.0, 10).expect("valid");
-    for (number, query) in queries.iter().enumerate() {
-        let expected = brute(&held, query, -1.0, 10);
-        assert_eq!(index.search(query, -1.0, 10).expect("valid"), expected);
-        let ids: Vec<i64> = expected.iter().map(|neighbour| neighbour.id as i64).collect();
-        assert_eq!(found.ids[number * 10..(number + 1) * 10], ids);
-        let newest = index.search_from(query, -1.0, 4, 8950).expect("valid");
-        assert_eq!(newest, brute(&held[8950..], query, -1.0, 4));
+    let sets = [
+        (60, 5000, Storage::Int8),
+        (96, 9000, Storage::F32),
+        (200, 5000, Storage::Int8),
+        (300, 5000, Storage::F16),
+        (384, 4600, Storage::F32),
+    ];
+    for (dim, n, storage) in sets {
+        let index = VectorIndex::with_options(dim, IndexOptions { storage, basis: None }).expect("valid");
+        let rows = grouped(5, n, dim, 0.2);
+        let mut held: Vec<(u64, Vec<f32>)> =
+            rows.iter().map(|row| (index.add(row).expect("valid"), row.clone())).collect();
+        held.retain(|(id, _)| id % 11 != 3 || !index.remove(*id));
+        let queries = grouped(6, 40, dim, 0.2);
+        let found = index.search_many(&queries.concat(), -1.0, 10).expect("valid");
+        for (number, query) in queries.iter().enumerate() {
+            let expected = brute_in(storage, &held, query, -1.0, 300);
+            let ids: Vec<i64> = expected[..10].iter().map(|neighbour| neighbour.id as i64).collect();
+            assert_eq!(found.ids[number * 10..(number + 1) * 10], ids, "dim {dim} {storage:?}");
+            for (threshold, k) in [(-1.0, 1), (-1.0, 10), (-1.0, 300), (expected[99].similarity, 300), (0.5, 7)] {
+                let wanted = expected.iter().filter(|one| one.similarity >= threshold).take(k);
+                let found = index.search(query, threshold, k).expect("valid");
+                assert!(found.iter().eq(wanted), "dim {dim} {storage:?} threshold {threshold} k {k}");
+            }
+            let newest = index.search_from(query, -1.0, 4, n as u64 - 50).expect("valid");
+            let late = held.partition_point(|(id, _)| *id < n as u64 - 50);
+            assert_eq!(newest, brute_in(storage, &held[late..], query, -1.0, 4));
+        }
+        let refused = index.search_many(&queries[0], 0.0, usize::MAX);
+        assert!(matches!(refused, Err(Error::InvalidOption { name: "k", .. })));
+        index.validate().expect("sound");
     }
-    assert!(matches!(index.search_many(&queries[0], 0.0, usize::MAX), Err(Error::InvalidOption { name: "k", .. })));
 }
 
 #[test]
