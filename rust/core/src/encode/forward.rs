@@ -37,10 +37,14 @@ pub(super) fn forward(isa: Detected, config: &Config, weights: &Weights, arena: 
     arena.context.resize(tokens * config.hidden, 0.0);
     arena.qkv.resize(3 * tokens * config.hidden, 0.0);
     embed(isa, config, &weights.embeddings, arena);
-    for layer in &weights.layers {
+    let mut rows = tokens;
+    for (number, layer) in weights.layers.iter().enumerate() {
         arena.project(isa, config, &layer.qkv);
         arena.attend(isa, config);
-        arena.finish_layer(isa, config, layer);
+        if number + 1 == weights.layers.len() && config.pooling == Pooling::First {
+            rows = arena.keep_first(config.hidden);
+        }
+        arena.finish_layer(isa, config, layer, rows);
     }
     pool(config, arena, out);
 }
@@ -88,10 +92,22 @@ impl Arena {
         }
     }
 
-    /// Everything after attention, which knows no neighbours: block by block to the end of the layer.
-    fn finish_layer(&mut self, isa: Detected, config: &Config, layer: &Layer) {
+    /// Leaves each text's first token alone, which is all that is pooled of the last layer; returns how many there are.
+    fn keep_first(&mut self, hidden: usize) -> usize {
+        for values in [&mut self.states, &mut self.context] {
+            let mut start = 0;
+            for (text, length) in self.lengths.iter().enumerate() {
+                values.copy_within(start * hidden..(start + 1) * hidden, text * hidden);
+                start += length;
+            }
+        }
+        self.lengths.len()
+    }
+
+    /// Everything after attention, which knows no neighbours, for the first `rows` rows: block by block to the end of the layer.
+    fn finish_layer(&mut self, isa: Detected, config: &Config, layer: &Layer, rows: usize) {
         let (hidden, inner) = (config.hidden, config.intermediate);
-        for (start, end) in blocks(self.ids.len()) {
+        for (start, end) in blocks(rows) {
             let count = end - start;
             let states = &mut self.states[start * hidden..end * hidden];
             self.sums.resize(count * hidden, 0.0);
@@ -114,21 +130,20 @@ impl Arena {
 
 fn pool(config: &Config, arena: &Arena, out: &mut [f32]) {
     let hidden = config.hidden;
+    if config.pooling == Pooling::First {
+        out.copy_from_slice(&arena.states[..out.len()]);
+        return;
+    }
     let mut start = 0;
     for (&length, out) in arena.lengths.iter().zip(out.chunks_exact_mut(hidden)) {
         let states = &arena.states[start * hidden..(start + length) * hidden];
-        match config.pooling {
-            Pooling::First => out.copy_from_slice(&states[..hidden]),
-            Pooling::Mean => {
-                out.fill(0.0);
-                for row in states.chunks_exact(hidden) {
-                    out.iter_mut().zip(row).for_each(|(sum, value)| *sum += value);
-                }
-                let share = 1.0 / length as f32;
-                for value in out {
-                    *value *= share;
-                }
-            }
+        out.fill(0.0);
+        for row in states.chunks_exact(hidden) {
+            out.iter_mut().zip(row).for_each(|(sum, value)| *sum += value);
+        }
+        let share = 1.0 / length as f32;
+        for value in out {
+            *value *= share;
         }
         start += length;
     }
