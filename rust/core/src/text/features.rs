@@ -62,6 +62,9 @@ const SHAPES: usize = SHAPE_NAMES.len();
 /// Number of features.
 pub const FEATURES: usize = SHAPES + WORD_CLASSES;
 
+/// What stands before an answer, at the start of a line or behind a space: in a few-shot prompt once an example, and
+/// once more at the end.
+const ANSWER_MARKS: [&str; 4] = ["Answer:", "A:", "Solution:", "Output:"];
 const HEAD_BYTES: usize = 3072;
 const TAIL_BYTES: usize = 1024;
 const CHARS_PER_TOKEN: f32 = 4.0;
@@ -135,20 +138,21 @@ pub fn focus(text: &str) -> &str {
 
 /// Example answers before the last question, and the last question.
 fn split_shots(text: &str) -> (usize, &str) {
-    const MARK: &str = "\nAnswer:";
-    if text.len() < 2 * MARK.len() {
-        return (0, text);
+    ANSWER_MARKS.iter().find_map(|mark| after_examples(text, mark)).unwrap_or((0, text))
+}
+
+/// The examples and what follows them, where the text ends with a mark that asks for an answer and an example before
+/// has its answer behind the same mark. A text that does not end so may be a transcript whose first lines say what to
+/// do with it.
+fn after_examples<'a>(text: &'a str, mark: &str) -> Option<(usize, &'a str)> {
+    if !text.trim_end().ends_with(mark) {
+        return None;
     }
-    let marks: usize = text.matches(MARK).count();
-    if marks < 2 {
-        return (0, text);
-    }
+    let mut marks = text.rmatch_indices(mark).map(|(at, _)| at).filter(|&at| text[..at].ends_with([' ', '\n']));
+    let (asked, answered) = (marks.next()?, marks.next()?);
     // The last example's answer ends at the first blank line after its mark.
-    let last_example = text.rmatch_indices(MARK).nth(1).map_or(0, |(at, _)| at);
-    match text[last_example..].find("\n\n") {
-        Some(gap) => (marks - 1, &text[last_example + gap + 2..]),
-        None => (0, text),
-    }
+    let end = answered + text[answered..asked].find("\n\n")?;
+    Some((1 + marks.count(), &text[end + 2..]))
 }
 
 /// The head and the tail to read; the tail is empty where the head is everything.
@@ -395,7 +399,7 @@ impl Scan {
 mod tests {
     use proptest::prelude::*;
 
-    use super::{FEATURES, PromptFeatures};
+    use super::{ANSWER_MARKS, FEATURES, PromptFeatures, focus, split_shots};
 
     #[test]
     fn names_and_values_line_up() {
@@ -440,6 +444,23 @@ mod tests {
     }
 
     #[test]
+    fn examples_are_told_by_the_mark_that_the_prompt_ends_with() {
+        let inline = "Pick.\n\nThe _ ran.\nA) cat\nB) box\nOnly a letter. Answer:\nA\n\n";
+        let last = "The _ was full.\nA) cat\nB) box\nOnly a letter. Answer:";
+        assert_eq!(focus(&(inline.repeat(4) + last)), last);
+        assert_eq!(focus("Q: 2 + 2?\nA: 4\n\nQ: 3 + 3?\nA: 6\n\nQ: Why?\nA:\n"), "Q: Why?\nA:\n");
+        for whole in [
+            "Check these.\n\nQ: 2 + 2?\nA: 4\n\nQ: 3 + 3?\nA: 6",
+            "Name a river. Answer:",
+            "Question: Why?\nAnswer: so.\nQuestion: How?\nAnswer:",
+            "PANDA: one\n\nPANDA:",
+            "",
+        ] {
+            assert_eq!(focus(whole), whole);
+        }
+    }
+
+    #[test]
     fn long_prompts_are_read_at_both_ends() {
         let mut text = "Translate the text. ".to_owned() + &"word ".repeat(20_000);
         text.push_str("Then prove the theorem.");
@@ -454,6 +475,21 @@ mod tests {
             let read = PromptFeatures::of(&text);
             prop_assert!(read.values().iter().all(|value| value.is_finite()));
             prop_assert!(read.estimated_tokens().is_finite());
+        }
+
+        #[test]
+        fn the_focus_is_the_end_of_the_text(parts in prop::collection::vec(
+            prop_oneof![
+                prop::sample::select(ANSWER_MARKS.to_vec()).prop_map(str::to_owned),
+                "[ \n]{1,2}",
+                "\\PC{0,8}",
+            ],
+            0..30,
+        )) {
+            let text = parts.concat();
+            let (shots, focus) = split_shots(&text);
+            prop_assert!(text.ends_with(focus));
+            prop_assert_eq!(shots == 0, focus.len() == text.len());
         }
     }
 }
