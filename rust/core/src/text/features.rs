@@ -65,6 +65,8 @@ pub const FEATURES: usize = SHAPES + WORD_CLASSES;
 /// What stands before an answer, at the start of a line or behind a space: in a few-shot prompt once an example, and
 /// once more at the end.
 const ANSWER_MARKS: [&str; 4] = ["Answer:", "A:", "Solution:", "Output:"];
+/// What stands before a question whose answer such a mark asks for.
+const QUESTION_MARKS: [&str; 4] = ["Question:", "Q:", "Problem:", "Input:"];
 const HEAD_BYTES: usize = 3072;
 const TAIL_BYTES: usize = 1024;
 const CHARS_PER_TOKEN: f32 = 4.0;
@@ -83,7 +85,8 @@ pub struct PromptFeatures {
 impl PromptFeatures {
     /// Reads a prompt.
     ///
-    /// Few-shot examples in front of the last question only count as `shots`: the question decides.
+    /// Few-shot examples in front of the last question only count as `shots`: the question decides. "Question:" before
+    /// and "Answer:" behind it are no part of it.
     ///
     /// ```
     /// use nearhit_core::text::features::PromptFeatures;
@@ -94,14 +97,15 @@ impl PromptFeatures {
     /// ```
     pub fn of(text: &str) -> Self {
         let (shots, focus) = split_shots(text);
-        let (head, tail) = window(focus);
+        let (question, framed) = unframed(focus);
+        let (head, tail) = window(question);
         let mut scan = Scan::new();
         scan.read(head);
         if !tail.is_empty() {
             scan.break_line();
             scan.read(tail);
         }
-        scan.finish(text, focus, shots)
+        scan.finish(text, question, framed, shots)
     }
 
     /// The values, in the order of [`PromptFeatures::names`].
@@ -153,6 +157,19 @@ fn after_examples<'a>(text: &'a str, mark: &str) -> Option<(usize, &'a str)> {
     // The last example's answer ends at the first blank line after its mark.
     let end = answered + text[answered..asked].find("\n\n")?;
     Some((1 + marks.count(), &text[end + 2..]))
+}
+
+/// The question without the marks around it, and whether one at its end asks for the answer.
+fn unframed(focus: &str) -> (&str, bool) {
+    let visible = focus.trim_end();
+    let before = |mark: &&str| visible.strip_suffix(*mark).filter(|rest| rest.ends_with([' ', '\n']));
+    match ANSWER_MARKS.iter().find_map(before).map(str::trim).filter(|question| !question.is_empty()) {
+        Some(question) => {
+            let bare = QUESTION_MARKS.iter().find_map(|mark| question.strip_prefix(mark));
+            (bare.map_or(question, str::trim_start), true)
+        }
+        None => (focus, false),
+    }
 }
 
 /// The head and the tail to read; the tail is empty where the head is everything.
@@ -346,13 +363,13 @@ impl Scan {
         }
     }
 
-    fn finish(self, text: &str, focus: &str, shots: usize) -> PromptFeatures {
+    fn finish(self, text: &str, question: &str, framed: bool, shots: usize) -> PromptFeatures {
         let counts = &self.counts;
         let log = |count: u32| (count as f32).ln_1p();
         let share = |part: u32, whole: u32| part as f32 / whole.max(1) as f32;
-        let asks_choice = counts.options >= 3 || self.last_visible == ':';
+        let asks_choice = counts.options >= 3 || (framed && counts.options == 2) || self.last_visible == ':';
         let shapes: [f32; SHAPES] = [
-            (focus.len() as f32).ln_1p(),
+            (question.len() as f32).ln_1p(),
             log(counts.words),
             log(counts.lines),
             share(counts.letters, counts.words),
@@ -458,6 +475,16 @@ mod tests {
         ] {
             assert_eq!(focus(whole), whole);
         }
+    }
+
+    #[test]
+    fn marks_around_a_question_are_no_part_of_it() {
+        let framed = PromptFeatures::of("Question: Why is the sky blue?\nAnswer:");
+        assert_eq!(framed.values(), PromptFeatures::of("Why is the sky blue?").values());
+        let pick = PromptFeatures::of("The _ ran.\nA) cat\nB) box\nAnswer:");
+        assert_eq!(pick.get("asks_choice"), Some(1.0));
+        let alone = PromptFeatures::of("\nAnswer:");
+        assert_eq!(alone.get("log_words"), Some(2.0_f32.ln()));
     }
 
     #[test]
