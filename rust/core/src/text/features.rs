@@ -416,7 +416,7 @@ impl Scan {
 mod tests {
     use proptest::prelude::*;
 
-    use super::{ANSWER_MARKS, FEATURES, PromptFeatures, focus, split_shots};
+    use super::{ANSWER_MARKS, FEATURES, PromptFeatures, focus, split_shots, unframed};
 
     #[test]
     fn names_and_values_line_up() {
@@ -480,7 +480,7 @@ mod tests {
     #[test]
     fn marks_around_a_question_are_no_part_of_it() {
         let framed = PromptFeatures::of("Question: Why is the sky blue?\nAnswer:");
-        assert_eq!(framed.values(), PromptFeatures::of("Why is the sky blue?").values());
+        assert_eq!(framed, PromptFeatures::of("Why is the sky blue?"));
         let pick = PromptFeatures::of("The _ ran.\nA) cat\nB) box\nAnswer:");
         assert_eq!(pick.get("asks_choice"), Some(1.0));
         let alone = PromptFeatures::of("\nAnswer:");
@@ -517,6 +517,9 @@ mod tests {
             let (shots, focus) = split_shots(&text);
             prop_assert!(text.ends_with(focus));
             prop_assert_eq!(shots == 0, focus.len() == text.len());
+            let (question, framed) = unframed(focus);
+            prop_assert!(focus.contains(question));
+            prop_assert!(framed || question == focus);
         }
     }
 }
