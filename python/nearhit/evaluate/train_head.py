@@ -74,9 +74,9 @@ _OPEN_MEAN, _OPEN_SPREAD = 0.0, 0.8
 _CHOICE_MEANS, _QUANTITY_MEANS = (0.5, 0.8), (0.54, 0.97)
 """How often tiers of .6 and of .9 answer an average prompt of these kinds well: what 7-8B models reach on MMLU and on
 GSM8K (router_small7: .40 to .56, and .54 in the mean), and what gpt-4 does. The rows fitted on say which prompts of a
-kind are harder, but are of other models for each kind: by their own means the kinds would not be on one scale. From text
-alone, over all pairs of router_small7 on its rows of other tasks, without Chinese: APGR .571 so, .495 by their own
-means, .545 by length."""
+kind are harder, but are of other models for each kind: by their own means the kinds would not be on one scale. Over all
+pairs of router_small7 on its rows of other tasks, without Chinese, text only: APGR .571 so, .495 by their own means,
+.545 by length."""
 WEAK_ON_PROBLEMS = (
     "cognitivecomputations/dolphin-2.6-mistral-7b",
     "cognitivecomputations/dolphin-2.9-llama3-8b",

@@ -480,7 +480,8 @@ mod tests {
     #[test]
     fn marks_around_a_question_are_no_part_of_it() {
         let framed = PromptFeatures::of("Question: Why is the sky blue?\nAnswer:");
-        assert_eq!(framed, PromptFeatures::of("Why is the sky blue?"));
+        let bare = PromptFeatures::of("Why is the sky blue?");
+        assert!(PromptFeatures::names().all(|name| framed.get(name) == bare.get(name)));
         let pick = PromptFeatures::of("The _ ran.\nA) cat\nB) box\nAnswer:");
         assert_eq!(pick.get("asks_choice"), Some(1.0));
         let alone = PromptFeatures::of("\nAnswer:");
