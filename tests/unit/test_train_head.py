@@ -62,6 +62,21 @@ def test_multiple_choice_is_learned_from_the_pair_and_text_and_embedding_apart()
     assert np.ptp(items["choice"].gap(seen.features, vectors[:, :0])) < 1e-9
 
 
+def test_an_average_prompt_of_a_kind_is_what_the_two_tiers_are_said_to_make_of_it() -> None:
+    random = np.random.default_rng(0)
+    outcomes = (random.random((300, 2)) < (0.2, 0.6)).astype(float)
+    rows = Outcomes(("q",) * 300, train_head.PAIR, outcomes, None, ("",) * 300)
+    features = random.normal(size=(300, len(feature_names())))
+    seen = train_head.Seen(("q",) * 300, features, random.normal(size=(300, 4)))
+    problems = train_head.Labelled(["q"] * 300, 0.1 * random.normal(size=300), ["gsm8k"] * 300)
+    average, none = np.zeros((1, features.shape[1])), np.zeros((1, 0))
+    for item, means in (
+        (train_head.fit_choice(seen, rows)["choice"], train_head._CHOICE_MEANS),
+        (train_head.fit_quantity(seen.blind(), problems), train_head._QUANTITY_MEANS),
+    ):
+        assert abs(float(item.gap(average, none)[0]) - (means[1] - means[0])) < 1e-6
+
+
 def test_levels_are_between_0_and_1_and_no_prompt_stands_twice() -> None:
     assert all(0.0 <= level <= 1.0 for level in (*SETS.values(), *(level for level, _ in PROMPTS)))
     assert len({text for _, text in PROMPTS}) == len(PROMPTS)

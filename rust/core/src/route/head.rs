@@ -158,9 +158,12 @@ impl Kind {
     fn of(features: &PromptFeatures) -> Self {
         // Features are logarithms of 1 + count.
         let count = |name| features.get(name).unwrap_or(0.0).exp_m1().round();
+        // Many word problems spell their numbers out; without a question, words such as "two" are no sign of one.
+        let asks = count("log_questions") >= 1.0;
+        let amounts = count("log_numbers") >= 2.0 || (count("log_amounts") >= 2.0 && asks);
         if count("log_options") >= 3.0 {
             Self::Choice
-        } else if count("log_numbers") >= 2.0
+        } else if amounts
             && count("quantity") >= 1.0
             && count("reason") < 1.0
             && count("log_code_symbols") < 3.0
@@ -389,6 +392,9 @@ mod tests {
     fn kinds_are_told_apart() {
         let kind = |text| Kind::of(&PromptFeatures::of(text));
         assert_eq!(kind("Which?\nA. one\nB. two\nC. three\nAnswer:"), Kind::Choice);
+        assert_eq!(kind("The _ ran off.\nA) cat\nB) box\nPrint A or B. Answer:"), Kind::Open); // MMLU has four options
+        assert_eq!(kind("Liz has twice as many nuts as Al, who has five. How many has she?"), Kind::Quantity);
+        assert_eq!(kind("Write two paragraphs on the two sides of every war."), Kind::Open);
         assert_eq!(kind("Tom buys 3 pens at 2 dollars each. How much does he pay?"), Kind::Quantity);
         assert_eq!(kind("Explain the French revolution."), Kind::Open);
         assert_eq!(kind("Prove, step by step, that 2 and 3 are the only primes that differ by 1 each."), Kind::Open);

@@ -62,6 +62,11 @@ const SHAPES: usize = SHAPE_NAMES.len();
 /// Number of features.
 pub const FEATURES: usize = SHAPES + WORD_CLASSES;
 
+/// What stands before an answer, at the start of a line or behind a space: in a few-shot prompt once an example, and
+/// once more at the end.
+const ANSWER_MARKS: [&str; 4] = ["Answer:", "A:", "Solution:", "Output:"];
+/// What stands before a question whose answer such a mark asks for.
+const QUESTION_MARKS: [&str; 4] = ["Question:", "Q:", "Problem:", "Input:"];
 const HEAD_BYTES: usize = 3072;
 const TAIL_BYTES: usize = 1024;
 const CHARS_PER_TOKEN: f32 = 4.0;
@@ -80,7 +85,8 @@ pub struct PromptFeatures {
 impl PromptFeatures {
     /// Reads a prompt.
     ///
-    /// Few-shot examples in front of the last question only count as `shots`: the question decides.
+    /// Few-shot examples in front of the last question only count as `shots`: the question decides. "Question:" before
+    /// and "Answer:" behind it are no part of it.
     ///
     /// ```
     /// use nearhit_core::text::features::PromptFeatures;
@@ -91,14 +97,15 @@ impl PromptFeatures {
     /// ```
     pub fn of(text: &str) -> Self {
         let (shots, focus) = split_shots(text);
-        let (head, tail) = window(focus);
+        let (question, framed) = unframed(focus);
+        let (head, tail) = window(question);
         let mut scan = Scan::new();
         scan.read(head);
         if !tail.is_empty() {
             scan.break_line();
             scan.read(tail);
         }
-        scan.finish(text, focus, shots)
+        scan.finish(text, question, framed, shots)
     }
 
     /// The values, in the order of [`PromptFeatures::names`].
@@ -135,19 +142,33 @@ pub fn focus(text: &str) -> &str {
 
 /// Example answers before the last question, and the last question.
 fn split_shots(text: &str) -> (usize, &str) {
-    const MARK: &str = "\nAnswer:";
-    if text.len() < 2 * MARK.len() {
-        return (0, text);
+    ANSWER_MARKS.iter().find_map(|mark| after_examples(text, mark)).unwrap_or((0, text))
+}
+
+/// The examples and what follows them, where the text ends with a mark that asks for an answer and an example before
+/// has its answer behind the same mark. A text that does not end so may be a transcript whose first lines say what to
+/// do with it.
+fn after_examples<'a>(text: &'a str, mark: &str) -> Option<(usize, &'a str)> {
+    if !text.trim_end().ends_with(mark) {
+        return None;
     }
-    let marks: usize = text.matches(MARK).count();
-    if marks < 2 {
-        return (0, text);
-    }
+    let mut marks = text.rmatch_indices(mark).map(|(at, _)| at).filter(|&at| text[..at].ends_with([' ', '\n']));
+    let (asked, answered) = (marks.next()?, marks.next()?);
     // The last example's answer ends at the first blank line after its mark.
-    let last_example = text.rmatch_indices(MARK).nth(1).map_or(0, |(at, _)| at);
-    match text[last_example..].find("\n\n") {
-        Some(gap) => (marks - 1, &text[last_example + gap + 2..]),
-        None => (0, text),
+    let end = answered + text[answered..asked].find("\n\n")?;
+    Some((1 + marks.count(), &text[end + 2..]))
+}
+
+/// The question without the marks around it, and whether one at its end asks for the answer.
+fn unframed(focus: &str) -> (&str, bool) {
+    let visible = focus.trim_end();
+    let before = |mark: &&str| visible.strip_suffix(*mark).filter(|rest| rest.ends_with([' ', '\n']));
+    match ANSWER_MARKS.iter().find_map(before).map(str::trim).filter(|question| !question.is_empty()) {
+        Some(question) => {
+            let bare = QUESTION_MARKS.iter().find_map(|mark| question.strip_prefix(mark));
+            (bare.map_or(question, str::trim_start), true)
+        }
+        None => (focus, false),
     }
 }
 
@@ -342,13 +363,13 @@ impl Scan {
         }
     }
 
-    fn finish(self, text: &str, focus: &str, shots: usize) -> PromptFeatures {
+    fn finish(self, text: &str, question: &str, framed: bool, shots: usize) -> PromptFeatures {
         let counts = &self.counts;
         let log = |count: u32| (count as f32).ln_1p();
         let share = |part: u32, whole: u32| part as f32 / whole.max(1) as f32;
-        let asks_choice = counts.options >= 3 || self.last_visible == ':';
+        let asks_choice = counts.options >= 3 || (framed && counts.options == 2) || self.last_visible == ':';
         let shapes: [f32; SHAPES] = [
-            (focus.len() as f32).ln_1p(),
+            (question.len() as f32).ln_1p(),
             log(counts.words),
             log(counts.lines),
             share(counts.letters, counts.words),
@@ -395,7 +416,7 @@ impl Scan {
 mod tests {
     use proptest::prelude::*;
 
-    use super::{FEATURES, PromptFeatures};
+    use super::{ANSWER_MARKS, FEATURES, PromptFeatures, focus, split_shots, unframed};
 
     #[test]
     fn names_and_values_line_up() {
@@ -440,6 +461,34 @@ mod tests {
     }
 
     #[test]
+    fn examples_are_told_by_the_mark_that_the_prompt_ends_with() {
+        let inline = "Pick.\n\nThe _ ran.\nA) cat\nB) box\nOnly a letter. Answer:\nA\n\n";
+        let last = "The _ was full.\nA) cat\nB) box\nOnly a letter. Answer:";
+        assert_eq!(focus(&(inline.repeat(4) + last)), last);
+        assert_eq!(focus("Q: 2 + 2?\nA: 4\n\nQ: 3 + 3?\nA: 6\n\nQ: Why?\nA:\n"), "Q: Why?\nA:\n");
+        for whole in [
+            "Check these.\n\nQ: 2 + 2?\nA: 4\n\nQ: 3 + 3?\nA: 6",
+            "Name a river. Answer:",
+            "Question: Why?\nAnswer: so.\nQuestion: How?\nAnswer:",
+            "PANDA: one\n\nPANDA:",
+            "",
+        ] {
+            assert_eq!(focus(whole), whole);
+        }
+    }
+
+    #[test]
+    fn marks_around_a_question_are_no_part_of_it() {
+        let framed = PromptFeatures::of("Question: Why is the sky blue?\nAnswer:");
+        let bare = PromptFeatures::of("Why is the sky blue?");
+        assert!(PromptFeatures::names().all(|name| framed.get(name) == bare.get(name)));
+        let pick = PromptFeatures::of("The _ ran.\nA) cat\nB) box\nAnswer:");
+        assert_eq!(pick.get("asks_choice"), Some(1.0));
+        let alone = PromptFeatures::of("\nAnswer:");
+        assert_eq!(alone.get("log_words"), Some(2.0_f32.ln()));
+    }
+
+    #[test]
     fn long_prompts_are_read_at_both_ends() {
         let mut text = "Translate the text. ".to_owned() + &"word ".repeat(20_000);
         text.push_str("Then prove the theorem.");
@@ -454,6 +503,24 @@ mod tests {
             let read = PromptFeatures::of(&text);
             prop_assert!(read.values().iter().all(|value| value.is_finite()));
             prop_assert!(read.estimated_tokens().is_finite());
+        }
+
+        #[test]
+        fn the_focus_is_the_end_of_the_text(parts in prop::collection::vec(
+            prop_oneof![
+                prop::sample::select(ANSWER_MARKS.to_vec()).prop_map(str::to_owned),
+                "[ \n]{1,2}",
+                "\\PC{0,8}",
+            ],
+            0..30,
+        )) {
+            let text = parts.concat();
+            let (shots, focus) = split_shots(&text);
+            prop_assert!(text.ends_with(focus));
+            prop_assert_eq!(shots == 0, focus.len() == text.len());
+            let (question, framed) = unframed(focus);
+            prop_assert!(focus.contains(question));
+            prop_assert!(framed || question == focus);
         }
     }
 }
