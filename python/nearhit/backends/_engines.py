@@ -64,8 +64,18 @@ class VectorEngine(Protocol):
 
     name: str
 
-    def questions(self, scope: str, vector: NDArray[np.float32], least: float) -> list[tuple[str, Command]]:
-        """Commands that find the nearest entries of a scope, each with the key that decides its server."""
+    def element(self, vector: NDArray[np.float32]) -> bytes:
+        """What stands for a vector of unit length in a search."""
+
+    def questions(self, scope: str, element: bytes, dim: int, least: float) -> list[tuple[str, Command]]:
+        """Commands that find the nearest entries of a scope, each with the key that decides its server.
+
+        Args:
+            scope: The scope.
+            element: What stands for the vector; goes into the commands as it is.
+            dim: Length of the vector.
+            least: Cosine below which nothing is wanted.
+        """
 
     def rows(self, reply: Reply) -> list[Row]:
         """The entries of a reply: values of `FIELDS`."""
@@ -88,9 +98,14 @@ class ExactEngine:
 
     name = "exact"
 
-    def questions(self, scope: str, vector: NDArray[np.float32], least: float) -> list[tuple[str, Command]]:
+    def element(self, vector: NDArray[np.float32]) -> bytes:
+        """Nothing: there is no search."""
+        del vector
+        return b""
+
+    def questions(self, scope: str, element: bytes, dim: int, least: float) -> list[tuple[str, Command]]:
         """Nothing to ask."""
-        del scope, vector, least
+        del scope, element, dim, least
         return []
 
     def rows(self, reply: Reply) -> list[Row]:
@@ -128,18 +143,18 @@ class VectorSetEngine(ExactEngine):
         self._bits = shape.quantisation == "BIN"
         self._count = 2 * CANDIDATES if self._bits else CANDIDATES
 
-    def questions(self, scope: str, vector: NDArray[np.float32], least: float) -> list[tuple[str, Command]]:
+    def questions(self, scope: str, element: bytes, dim: int, least: float) -> list[tuple[str, Command]]:
         """One script for each shard: nearest first, each with its values."""
-        element, score = self._element(vector), self._least_score(least, len(vector))
+        score = self._least_score(least, dim)
         found = []
         for place in self._keys.places(scope):
-            key = self._keys.vectors(place, len(vector))
+            key = self._keys.vectors(place, dim)
             arguments = (element, self._count, self._shape.search, score, self._keys.prefix(place))
             found.append((key, script_command(_scripts.FIND, [key], *arguments, *FIELDS)))
         return found
 
-    def _element(self, vector: NDArray[np.float32]) -> bytes:
-        # One bit of every value is a sketch already.
+    def element(self, vector: NDArray[np.float32]) -> bytes:
+        """The sketch; one bit of every value is one already."""
         return vector.tobytes() if self._bits else sketch(vector).tobytes()
 
     def _least_score(self, least: float, dim: int) -> float:
@@ -155,7 +170,7 @@ class VectorSetEngine(ExactEngine):
 
     def stored(self, vector: NDArray[np.float32] | None) -> tuple[bytes, Command]:
         """An element of the set."""
-        return (b"" if vector is None else self._element(vector)), ()
+        return (b"" if vector is None else self.element(vector)), ()
 
     def vector_key(self, place: str, dim: int) -> str | None:
         """The shard's vector set."""
@@ -176,13 +191,18 @@ class SearchEngine(ExactEngine):
         self._fleet = fleet
         self._type = _HALF
 
-    def questions(self, scope: str, vector: NDArray[np.float32], least: float) -> list[tuple[str, Command]]:
+    def element(self, vector: NDArray[np.float32]) -> bytes:
+        """The sketch, in the precision of the index."""
+        return self._type.packed(vector)
+
+    def questions(self, scope: str, element: bytes, dim: int, least: float) -> list[tuple[str, Command]]:
         """One search, filtered by the scope."""
         del least
-        field = self._type.field(len(vector))
+        # By what is there and not by what is made now: which type the server takes may turn out in between.
+        field = (_HALF if len(element) == _HALF.size * width(dim) else _WHOLE).field(dim)
         command = (
             *("FT.SEARCH", self._keys.index(field), f"(@s:{{{scope}}})=>[KNN {CANDIDATES} @{field} $q AS d]"),
-            *("PARAMS", 2, "q", self._packed(vector)),
+            *("PARAMS", 2, "q", element),
             *("RETURN", len(FIELDS), *FIELDS, "LIMIT", 0, CANDIDATES, "DIALECT", 2),
         )
         return [(self._keys.prefix(f"{scope}.0"), command)]
@@ -198,10 +218,8 @@ class SearchEngine(ExactEngine):
 
     def stored(self, vector: NDArray[np.float32] | None) -> tuple[bytes, Command]:
         """A field of the entry."""
-        return b"", (() if vector is None else (self._type.field(len(vector)), self._packed(vector)))
-
-    def _packed(self, vector: NDArray[np.float32]) -> bytes:
-        return sketch(vector).astype(self._type.values).tobytes()
+        kind = self._type
+        return b"", (() if vector is None else (kind.field(len(vector)), kind.packed(vector)))
 
     async def prepare(self, dim: int) -> None:
         """Makes the index, unless somebody has."""
@@ -243,15 +261,20 @@ class _Type:
 
     name: str
     values: type[np.floating[Any]]
+    size: int
     letter: str
 
     def field(self, dim: int) -> str:
         """The field that holds the sketches of vectors of this many values."""
         return f"{self.letter}{dim}"
 
+    def packed(self, vector: NDArray[np.float32]) -> bytes:
+        """The sketch of a vector."""
+        return sketch(vector).astype(self.values).tobytes()
 
-_HALF: Final = _Type("FLOAT16", np.float16, "h")
-_WHOLE: Final = _Type("FLOAT32", np.float32, "f")
+
+_HALF: Final = _Type("FLOAT16", np.float16, 2, "h")
+_WHOLE: Final = _Type("FLOAT32", np.float32, 4, "f")
 
 
 def _row(fields: Mapping[bytes, bytes]) -> Row:

@@ -43,6 +43,7 @@ _NO_TOKENS: Final = -1
 _HEAD: Final = Struct("<IBBIIII16s16s16sqqqdqq")
 _SUM: Final = Struct("<I")
 _NEAR: Final = Struct("<II")  # checksum, values of the vector
+_NEAR_SIZE: Final = _NEAR.size
 _HAS_MODEL: Final = 1
 _HAS_LABEL: Final = 2
 
@@ -161,11 +162,11 @@ class Entry:
         return json.loads(self.response) if self.form == "json" else self.answer()
 
 
-def vector_of(near: bytes | None, dim: int) -> memoryview | None:
-    """The bytes of the vector in a field `n`; None if there is none of this length."""
-    if near is None or len(near) < _NEAR.size + 4 * dim or dim == 0 or _NEAR.unpack_from(near)[1] != dim:
+def vector_of(near: bytes | None, dim: int) -> NDArray[np.float32] | None:
+    """The vector in a field `n`; None if there is none of this length."""
+    if near is None or len(near) < _NEAR_SIZE + 4 * dim or dim == 0 or _NEAR.unpack_from(near)[1] != dim:
         return None
-    return memoryview(near)[_NEAR.size : _NEAR.size + 4 * dim]
+    return np.frombuffer(near, np.float32, dim, _NEAR_SIZE)
 
 
 def decode(fields: Sequence[bytes | None], dim: int) -> Entry | None:

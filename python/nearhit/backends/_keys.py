@@ -54,7 +54,11 @@ class Keys:
 
     def place(self, scope: str, fingerprint: str) -> str:
         """What decides the slot: the scope, and the shard of it that the entry falls into."""
-        return f"{scope}.{int(fingerprint[:8], 16) % self.shards}"
+        return f"{scope}.{self.shard(fingerprint)}"
+
+    def shard(self, fingerprint: str) -> int:
+        """The shard that an entry falls into."""
+        return int(fingerprint[:8], 16) % self.shards if self.shards > 1 else 0
 
     def places(self, scope: str) -> list[str]:
         """Every shard of a scope."""

@@ -12,6 +12,7 @@ from nearhit.backends import _scripts
 from nearhit.backends._engines import ExactEngine, SearchEngine, VectorSetEngine, probe
 from nearhit.backends._entry import FIELDS, decode
 from nearhit.backends._fleet import Fleet, lacks_script
+from nearhit.backends._form import Form
 from nearhit.backends._log import KEPT, Log
 from nearhit.backends._mail import mailbox
 from nearhit.backends._wire import LostError, ServerError, connect, log, text
@@ -37,6 +38,7 @@ _AGAIN: Final = 0.2  # seconds until a reader that lost its connection tries aga
 _PATIENCE: Final = 3.0  # seconds that a waiting read of the log may take
 _PAGE: Final = 200  # entries fetched at once
 _POLL: Final = 0.02  # seconds between two looks at a locked request
+_FORMS: Final = 64  # kinds of lookups whose commands are kept packed: thresholds, lengths of vectors, shards
 
 
 class Session:
@@ -76,6 +78,7 @@ class Session:
         self._tasks: list[asyncio.Task[None]] = []
         self._preparing: set[int] = set()
         self._running: set[asyncio.Task[Any]] = set()
+        self._forms: dict[tuple[VectorEngine | None, int, int, int, float], Form] = {}
         self.log = Log(keys, core)
         self.engine: VectorEngine | None = None
         self.heard = time.monotonic()
@@ -134,11 +137,41 @@ class Session:
         self, scope: str, fingerprint: str, vector: NDArray[np.float32] | None, least: float
     ) -> list[tuple[str, Command]]:
         """Commands that ask for the very entry and for the nearest ones, with their keys. From any thread."""
+        engine = self.engine
+        if vector is None or engine is None:
+            return self._questions(scope, fingerprint, None, b"", 0, least)
+        return self._questions(scope, fingerprint, engine, engine.element(vector), len(vector), least)
+
+    def _questions(
+        self, scope: str, fingerprint: str, engine: VectorEngine | None, element: bytes, dim: int, least: float
+    ) -> list[tuple[str, Command]]:
         key = self._keys.entry(scope, fingerprint)
         commands: list[tuple[str, Command]] = [(key, ("HMGET", key, *FIELDS))]
-        if vector is not None and self.engine is not None:
-            commands += self.engine.questions(scope, vector, least)
+        if engine is not None:
+            commands += engine.questions(scope, element, dim, least)
         return commands
+
+    def packed(
+        self, scope: str, fingerprint: str, vector: NDArray[np.float32] | None, least: float
+    ) -> tuple[bytes, int]:
+        """The same as they go over the wire to one server, and how many they are. From any thread."""
+        engine, element, dim = self.engine, b"", 0
+        if vector is None or engine is None:
+            engine = None
+        else:
+            element, dim = engine.element(vector), len(vector)
+        kind = (engine, self._keys.shard(fingerprint), dim, len(element), least)
+        form = self._forms.get(kind)
+        if form is None:
+
+            def ask(scope: str, fingerprint: str) -> list[tuple[str, Command]]:
+                return self._questions(scope, fingerprint, engine, element, dim, least)
+
+            form = Form(ask, scope, fingerprint, element)
+            if len(self._forms) >= _FORMS:
+                self._forms.clear()
+            self._forms[kind] = form
+        return form.filled(scope, fingerprint, element), form.count
 
     def ask(self, errand: Awaited[list[Reply]], commands: Sequence[tuple[str, Command]], dim: int, link: Link) -> None:
         """Sends a lookup's commands, all in one write to each server."""
