@@ -78,7 +78,7 @@ class Session:
         self._tasks: list[asyncio.Task[None]] = []
         self._preparing: set[int] = set()
         self._running: set[asyncio.Task[Any]] = set()
-        self._forms: dict[tuple[VectorEngine | None, int, int, int, float], Form] = {}
+        self._forms: dict[tuple[Any, ...], Form] = {}
         self.log = Log(keys, core)
         self.engine: VectorEngine | None = None
         self.heard = time.monotonic()
@@ -160,7 +160,8 @@ class Session:
             engine = None
         else:
             element, dim = engine.element(vector), len(vector)
-        kind = (engine, self._keys.shard(fingerprint), dim, len(element), least)
+        narrow = engine is not None and engine.narrow
+        kind = (engine, narrow, self._keys.shard(fingerprint), dim, len(element), least)
         form = self._forms.get(kind)
         if form is None:
 
