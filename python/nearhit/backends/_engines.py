@@ -47,16 +47,33 @@ class Shape:
     Attributes:
         quantisation: Of vector sets: "NOQUANT", "Q8" or "BIN".
         algorithm: Of search indexes: "HNSW" or "FLAT".
-        m: Links of each node of the graph.
-        build: Width of the search when a node is added.
-        search: Width of the search when one is looked for.
     """
 
     quantisation: str = "Q8"
     algorithm: str = "HNSW"
-    m: int = 8
-    build: int = 64
-    search: int = 24
+
+
+@dataclass(frozen=True, slots=True)
+class Graph:
+    """How a graph of vectors is made and searched. What is made belongs to `FORMAT` of the keys.
+
+    Attributes:
+        m: Links of each node.
+        build: Width of the search when a node is added.
+        search: Width of the search when one is looked for.
+    """
+
+    m: int
+    build: int
+    search: int
+
+
+# More links and a narrower search than M 8, EF 64 and 24: of 10,000 real vectors .993 are found in place of .986, of
+# made-up ones 1.000 in place of .995, in 28 in place of 41 us of a search and the same time of an insertion.
+SETS: Final = Graph(m=12, build=48, search=12)
+_BITS_SEARCH: Final = 24  # of sets of single bits, which tell less of what is near
+# RediSearch takes more than 10 links for a reason to look at every vector: ten times as long for 10,000.
+_INDEX: Final = Graph(m=8, build=64, search=24)
 
 
 class VectorEngine(Protocol):
@@ -141,8 +158,8 @@ class VectorSetEngine(ExactEngine):
 
     def __init__(self, keys: Keys, shape: Shape) -> None:
         self._keys = keys
-        self._shape = shape
         self._bits = shape.quantisation == "BIN"
+        self._width = _BITS_SEARCH if self._bits else SETS.search
         self._count = 2 * CANDIDATES if self._bits else CANDIDATES
 
     def questions(self, scope: str, element: bytes, dim: int, least: float) -> list[tuple[str, Command]]:
@@ -151,7 +168,7 @@ class VectorSetEngine(ExactEngine):
         found = []
         for place in self._keys.places(scope):
             key = self._keys.vectors(place, dim)
-            arguments = (element, self._count, self._shape.search, score, self._keys.prefix(place))
+            arguments = (element, self._count, self._width, score, self._keys.prefix(place))
             found.append((key, script_command(_scripts.FIND, [key], *arguments, *FIELDS)))
         return found
 
@@ -252,7 +269,7 @@ class SearchEngine(ExactEngine):
         shape, field = self._shape, values.field(dim)
         options: tuple[Any, ...] = ("TYPE", values.name, "DIM", width(dim), "DISTANCE_METRIC", "L2")
         if shape.algorithm == "HNSW":
-            options += ("M", shape.m, "EF_CONSTRUCTION", shape.build, "EF_RUNTIME", shape.search)
+            options += ("M", _INDEX.m, "EF_CONSTRUCTION", _INDEX.build, "EF_RUNTIME", _INDEX.search)
         command = (
             *("FT.CREATE", self._keys.index(field), "ON", "HASH", "PREFIX", 1, self._keys.entries, "SCHEMA"),
             *("s", "TAG", field, "VECTOR", shape.algorithm, len(options), *options),

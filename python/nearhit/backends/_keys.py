@@ -16,8 +16,8 @@ from nearhit._errors import OptionError
 if TYPE_CHECKING:
     from nearhit._types import Embedder
 
-FORMAT: Final = 2
-"""Of entries and of the books about them."""
+FORMAT: Final = 3
+"""Of entries, of the books about them and of the graphs that find them."""
 
 _LOG_FORMAT: Final = 1
 
