@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import time
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from nearhit.backends import _scripts
 from nearhit.backends._engines import ExactEngine, SearchEngine, VectorSetEngine, probe
@@ -39,6 +39,15 @@ _PATIENCE: Final = 3.0  # seconds that a waiting read of the log may take
 _PAGE: Final = 200  # entries fetched at once
 _POLL: Final = 0.02  # seconds between two looks at a locked request
 _FORMS: Final = 64  # kinds of lookups whose commands are kept packed: thresholds, lengths of vectors, shards
+
+
+class _Search(NamedTuple):
+    """What a lookup searches for."""
+
+    engine: VectorEngine
+    element: bytes
+    dim: int
+    least: float
 
 
 class Session:
@@ -78,7 +87,7 @@ class Session:
         self._tasks: list[asyncio.Task[None]] = []
         self._preparing: set[int] = set()
         self._running: set[asyncio.Task[Any]] = set()
-        self._forms: dict[tuple[Any, ...], Form] = {}
+        self._forms: dict[Any, Form] = {}
         self.log = Log(keys, core)
         self.engine: VectorEngine | None = None
         self.heard = time.monotonic()
@@ -137,42 +146,38 @@ class Session:
         self, scope: str, fingerprint: str, vector: NDArray[np.float32] | None, least: float
     ) -> list[tuple[str, Command]]:
         """Commands that ask for the very entry and for the nearest ones, with their keys. From any thread."""
-        engine = self.engine
-        if vector is None or engine is None:
-            return self._questions(scope, fingerprint, None, b"", 0, least)
-        return self._questions(scope, fingerprint, engine, engine.element(vector), len(vector), least)
-
-    def _questions(
-        self, scope: str, fingerprint: str, engine: VectorEngine | None, element: bytes, dim: int, least: float
-    ) -> list[tuple[str, Command]]:
-        key = self._keys.entry(scope, fingerprint)
-        commands: list[tuple[str, Command]] = [(key, ("HMGET", key, *FIELDS))]
-        if engine is not None:
-            commands += engine.questions(scope, element, dim, least)
-        return commands
+        return self._questions(scope, fingerprint, search=self._search(vector, least))
 
     def packed(
         self, scope: str, fingerprint: str, vector: NDArray[np.float32] | None, least: float
     ) -> tuple[bytes, int]:
         """The same as they go over the wire to one server, and how many they are. From any thread."""
-        engine, element, dim = self.engine, b"", 0
-        if vector is None or engine is None:
-            engine = None
-        else:
-            element, dim = engine.element(vector), len(vector)
-        narrow = engine is not None and engine.narrow
-        kind = (engine, narrow, self._keys.shard(fingerprint), dim, len(element), least)
+        search = self._search(vector, least)
+        shard = self._keys.shard(fingerprint)
+        kind = (
+            shard if search is None else (shard, search.engine, search.engine.narrow, len(search.element), search[2:])
+        )
         form = self._forms.get(kind)
+        element = b"" if search is None else search.element
         if form is None:
-
-            def ask(scope: str, fingerprint: str) -> list[tuple[str, Command]]:
-                return self._questions(scope, fingerprint, engine, element, dim, least)
-
-            form = Form(ask, scope, fingerprint, element)
+            form = Form(lambda *marks: self._questions(*marks, search=search), scope, fingerprint, element)
             if len(self._forms) >= _FORMS:
                 self._forms.clear()
             self._forms[kind] = form
         return form.filled(scope, fingerprint, element), form.count
+
+    def _search(self, vector: NDArray[np.float32] | None, least: float) -> _Search | None:
+        engine = self.engine
+        if vector is None or engine is None:
+            return None
+        return _Search(engine, engine.element(vector), len(vector), least)
+
+    def _questions(self, scope: str, fingerprint: str, *, search: _Search | None) -> list[tuple[str, Command]]:
+        key = self._keys.entry(scope, fingerprint)
+        commands: list[tuple[str, Command]] = [(key, ("HMGET", key, *FIELDS))]
+        if search is not None:
+            commands += search.engine.questions(scope, search.element, search.dim, search.least)
+        return commands
 
     def ask(self, errand: Awaited[list[Reply]], commands: Sequence[tuple[str, Command]], dim: int, link: Link) -> None:
         """Sends a lookup's commands, all in one write to each server."""

@@ -325,3 +325,18 @@ def test_a_wrong_password_and_users_with_few_rights(replica):
         reader.flush()
         assert reader._backend.stats().refused == 1
         assert reader.lookup("what the server refuses") is not None
+
+
+def test_a_user_who_may_not_aggregate_finds_by_the_other_command(replica):
+    with RedisServer("search") as server:
+        with server.client() as client:
+            rights = ("~*", "&*", "+@all", "-ft.aggregate")
+            client.execute_command("ACL", "SETUSER", "app", "on", ">secret", *rights)
+        writer = replica(server.url)
+        writer.store(PROMPT, "Click.")
+        writer.flush()
+        reader = replica(server.url.replace("://", "://app:secret@"))
+        until(lambda: reader.lookup(NEARLY) is not None)
+        assert reader._backend.stats().near_hits == 1
+        assert not reader._backend._session.engine.narrow
+        assert writer._backend._session.engine.narrow
