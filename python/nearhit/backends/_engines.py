@@ -70,7 +70,7 @@ class Graph:
 
 # More links and a narrower search than M 8, EF 64 and 24: of 10,000 real vectors .993 are found in place of .986, of
 # made-up ones 1.000 in place of .995, in 28 in place of 41 us of a search and the same time of an insertion.
-SETS: Final = Graph(m=12, build=48, search=12)
+SETS: Final = Graph(m=12, build=48, search=10)
 _BITS_SEARCH: Final = 24  # of sets of single bits, which tell less of what is near
 # Likewise .998 in place of .996, and .995 in place of .980. RediSearch takes more than 10 links for a reason to look at
 # every vector, ten times as long for 10,000.
