@@ -1,6 +1,6 @@
 """Versions of the shared tier beside each other and beside RedisVL: one server, rounds alternating.
 
-    python benches/peers/redis_rounds.py now=python before=/another/checkout/python [--entries 10000] [--rounds 5] [--apart]
+    python benches/peers/redis_rounds.py now=python before=/another/checkout/python [--rounds 5] [--apart]
 
 Each version runs in a process of its own with that folder as its PYTHONPATH (a checkout needs its `_core` beside it);
 "redisvl" is always there. Tells processor time as well, the server's and the caller's, for a busy machine stretches
@@ -103,11 +103,14 @@ def floor(one: Any, asked: Any) -> dict[str, Any]:
         return {"times": times, "rate": len(packed) / (time.perf_counter() - started)}
 
 
-def _part(server: int) -> None:
-    """Gives the server a core that neither this process nor the workers, which it starts later, use.
+def _place(server: int, *, apart: bool) -> None:
+    """Gives the server a core that neither this process nor the workers, which it starts later, use; if `apart`.
 
-    The kernel likes to put two processes that talk to each other on one core of a busy machine: nothing goes on at once.
+    Of itself the kernel likes to put two processes that talk to each other on one core of a busy machine, and then
+    nothing goes on at once.
     """
+    if not apart:
+        return
     first, *others = sorted(os.sched_getaffinity(0))
     for thread in Path(f"/proc/{server}/task").iterdir():
         os.sched_setaffinity(int(thread.name), {first})
@@ -131,8 +134,7 @@ def main() -> None:
     with RedisServer("search") as server:
         assert server.process is not None
         clock = (~server.process.pid << 3) | 2  # the server's processor time
-        if args.apart:
-            _part(server.process.pid)
+        _place(server.process.pid, apart=args.apart)
         workers = {
             name: subprocess.Popen(
                 [
