@@ -1,7 +1,7 @@
 """A lookup's commands as they go over the wire, packed once and filled in for every lookup.
 
 Of some 600 bytes only scope, fingerprint and what is searched by differ from one lookup to the next: making the
-commands and packing them takes a lookup 7 us, filling them in less than one.
+commands and packing them takes a lookup 6 us, filling them in less than one.
 """
 
 from __future__ import annotations
