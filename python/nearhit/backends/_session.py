@@ -414,11 +414,16 @@ class Session:
         with contextlib.suppress(ServerError, LostError):
             while True:
                 token = int(await self.fleet.run(_scripts.CLAIM, keys, holder, round(life * 1000)))
-                if token or time.monotonic() >= until:
+                if not token and time.monotonic() >= until:
+                    break
+                # With the right in hand too: whoever had it may have written and gone since the last look.
+                if await self.fleet.ask(entry, "EXISTS", entry):
+                    if token:
+                        await self.fleet.run(_scripts.RELEASE, keys[:1], holder)
+                    break
+                if token:
                     return token, holder
                 await asyncio.sleep(_POLL)
-                if await self.fleet.ask(entry, "EXISTS", entry):
-                    break
         return 0, holder
 
     async def release(self, scope: str, fingerprint: str, holder: str) -> None:
