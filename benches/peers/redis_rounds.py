@@ -1,6 +1,6 @@
 """Versions of the shared tier beside each other and beside RedisVL: one server, rounds alternating.
 
-    python benches/peers/redis_rounds.py now=python before=/another/checkout/python [--entries 10000] [--rounds 5]
+    python benches/peers/redis_rounds.py now=python before=/another/checkout/python [--rounds 5] [--apart]
 
 Each version runs in a process of its own with that folder as its PYTHONPATH (a checkout needs its `_core` beside it);
 "redisvl" is always there. Tells processor time as well, the server's and the caller's, for a busy machine stretches
@@ -103,11 +103,26 @@ def floor(one: Any, asked: Any) -> dict[str, Any]:
         return {"times": times, "rate": len(packed) / (time.perf_counter() - started)}
 
 
+def _place(server: int, *, apart: bool) -> None:
+    """Gives the server a core that neither this process nor the workers, which it starts later, use; if `apart`.
+
+    Of itself the kernel likes to put two processes that talk to each other on one core of a busy machine, and then
+    nothing goes on at once.
+    """
+    if not apart:
+        return
+    first, *others = sorted(os.sched_getaffinity(0))
+    for thread in Path(f"/proc/{server}/task").iterdir():
+        os.sched_setaffinity(int(thread.name), {first})
+    os.sched_setaffinity(0, others)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("versions", nargs="*", default=["now=python"], metavar="NAME=PYTHONPATH")
     parser.add_argument("--entries", type=int, default=10_000)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--apart", action="store_true", help="the server on a core of its own, as on another machine")
     parser.add_argument("--url", help=argparse.SUPPRESS)
     parser.add_argument("--work", help=argparse.SUPPRESS)
     args = parser.parse_args()
@@ -119,6 +134,7 @@ def main() -> None:
     with RedisServer("search") as server:
         assert server.process is not None
         clock = (~server.process.pid << 3) | 2  # the server's processor time
+        _place(server.process.pid, apart=args.apart)
         workers = {
             name: subprocess.Popen(
                 [

@@ -40,6 +40,7 @@ class Plain:
         host, port = address.hosts[0]
         self.is_encrypted = address.tls is not None
         self.reader = hiredis.Reader(replyError=ServerError)
+        self._buffer = bytearray(_CHUNK)
         self.socket = _connected(host, port)
         try:
             if address.tls is not None:
@@ -62,7 +63,7 @@ class Plain:
             LostError: The connection broke.
         """
         replies: list[Reply] = []
-        gets, feed, receive = self.reader.gets, self.reader.feed, self.socket.recv
+        gets, feed, receive, buffer = self.reader.gets, self.reader.feed, self.socket.recv_into, self._buffer
         try:
             while True:
                 reply = gets()
@@ -71,10 +72,10 @@ class Plain:
                     if len(replies) == count:
                         return replies
                     continue
-                data = receive(_CHUNK)
-                if not data:
+                size = receive(buffer)
+                if size == 0:
                     raise LostError("the connection broke")
-                feed(data)
+                feed(buffer, 0, size)  # type: ignore[arg-type]  # the stub knows no other buffers than bytes
                 if time.monotonic() > until:
                     raise TimeoutError
         except _OVER as error:

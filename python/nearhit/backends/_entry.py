@@ -43,6 +43,7 @@ _NO_TOKENS: Final = -1
 _HEAD: Final = Struct("<IBBIIII16s16s16sqqqdqq")
 _SUM: Final = Struct("<I")
 _NEAR: Final = Struct("<II")  # checksum, values of the vector
+_HEAD_SIZE, _SUM_SIZE, _NEAR_SIZE = _HEAD.size, _SUM.size, _NEAR.size
 _HAS_MODEL: Final = 1
 _HAS_LABEL: Final = 2
 
@@ -161,11 +162,11 @@ class Entry:
         return json.loads(self.response) if self.form == "json" else self.answer()
 
 
-def vector_of(near: bytes | None, dim: int) -> memoryview | None:
-    """The bytes of the vector in a field `n`; None if there is none of this length."""
-    if near is None or len(near) < _NEAR.size + 4 * dim or dim == 0 or _NEAR.unpack_from(near)[1] != dim:
+def vector_of(near: bytes | None, dim: int) -> NDArray[np.float32] | None:
+    """The vector in a field `n`; None if there is none of this length."""
+    if near is None or len(near) < _NEAR_SIZE + 4 * dim or dim == 0 or _NEAR.unpack_from(near)[1] != dim:
         return None
-    return memoryview(near)[_NEAR.size : _NEAR.size + 4 * dim]
+    return np.frombuffer(near, np.float32, dim, _NEAR_SIZE)
 
 
 def decode(fields: Sequence[bytes | None], dim: int) -> Entry | None:
@@ -175,34 +176,36 @@ def decode(fields: Sequence[bytes | None], dim: int) -> Entry | None:
     """
     try:
         packed, near = fields
-        if packed is None or crc32(memoryview(packed)[_SUM.size :]) != _SUM.unpack_from(packed)[0]:
+        if packed is None:
             return None
-        _, form, flags, *lengths, entry_id, scope, caller, created, expires, position, cost, asked, made = (
-            _HEAD.unpack_from(packed)
+        total, form, flags, of_epoch, of_model, of_label, of_tags, entry_id, scope, caller, *rest = _HEAD.unpack_from(
+            packed
         )
-        parts, start = [], _HEAD.size
-        for length in lengths:
-            parts.append(packed[start : start + length])
-            start += length
-        epoch, model, label, tags = parts
+        created, expires, position, cost, asked, made = rest
+        if crc32(memoryview(packed)[_SUM_SIZE:]) != total:
+            return None
+        model_at = _HEAD_SIZE + of_epoch
+        label_at = model_at + of_model
+        tags_at = label_at + of_label
+        answer_at = tags_at + of_tags
         prompt, vector = _compared(near, dim)
-        return Entry(
-            id=entry_id.hex(),
-            scope=scope.hex(),
-            prompt=prompt,
-            caller=caller.hex(),
-            label=label.decode() if flags & _HAS_LABEL else None,
-            form=_FORMS[form],
-            response=packed[start:],
-            tags=tuple(json.loads(tags)) if tags else (),
-            cost=None if isnan(cost) else cost,
-            model=model.decode() if flags & _HAS_MODEL else None,
-            tokens=None if asked == _NO_TOKENS else (asked, made),
-            created=created / _MILLIS,
-            expires=None if expires == _NEVER else expires / _MILLIS,
-            position=position,
-            epoch=epoch.decode(),
-            vector=vector,
+        return Entry(  # in their order: names would take half as long again
+            entry_id.hex(),
+            scope.hex(),
+            prompt,
+            caller.hex(),
+            packed[label_at:tags_at].decode() if flags & _HAS_LABEL else None,
+            _FORMS[form],
+            packed[answer_at:],
+            tuple(json.loads(packed[tags_at:answer_at])) if of_tags else (),
+            None if isnan(cost) else cost,
+            packed[model_at:label_at].decode() if flags & _HAS_MODEL else None,
+            None if asked == _NO_TOKENS else (asked, made),
+            created / _MILLIS,
+            None if expires == _NEVER else expires / _MILLIS,
+            position,
+            packed[_HEAD_SIZE:model_at].decode(),
+            vector,
         )
     except (ValueError, TypeError, IndexError, StructError):
         return None
@@ -217,10 +220,10 @@ def _compared(near: bytes | None, dim: int) -> tuple[str | None, NDArray[np.floa
     if near is None:
         return None, None
     total, count = _NEAR.unpack_from(near)
-    start = _NEAR.size + 4 * count
-    if start > len(near) or crc32(memoryview(near)[_SUM.size :]) != total:
+    start = _NEAR_SIZE + 4 * count
+    if start > len(near) or crc32(memoryview(near)[_SUM_SIZE:]) != total:
         raise ValueError(near)
-    vector = np.frombuffer(near, np.float32, count, _NEAR.size) if count and count == dim else None
+    vector = np.frombuffer(near, np.float32, count, _NEAR_SIZE) if count and count == dim else None
     return near[start:].decode("utf-8", "surrogatepass"), vector
 
 

@@ -71,7 +71,7 @@ class Fleet:
     @property
     def usable(self) -> bool:
         """Whether any server can be asked."""
-        return any(link.usable for link in self.links())
+        return any(link.usable for link in self.links()) if self.is_cluster else self._first.usable
 
     @property
     def is_late(self) -> bool:

@@ -16,8 +16,8 @@ from nearhit._errors import OptionError
 if TYPE_CHECKING:
     from nearhit._types import Embedder
 
-FORMAT: Final = 2
-"""Of entries and of the books about them."""
+FORMAT: Final = 3
+"""Of entries, of the books about them and of the graphs that find them."""
 
 _LOG_FORMAT: Final = 1
 
@@ -54,7 +54,11 @@ class Keys:
 
     def place(self, scope: str, fingerprint: str) -> str:
         """What decides the slot: the scope, and the shard of it that the entry falls into."""
-        return f"{scope}.{int(fingerprint[:8], 16) % self.shards}"
+        return f"{scope}.{self.shard(fingerprint)}"
+
+    def shard(self, fingerprint: str) -> int:
+        """The shard that an entry falls into."""
+        return int(fingerprint[:8], 16) % self.shards if self.shards > 1 else 0
 
     def places(self, scope: str) -> list[str]:
         """Every shard of a scope."""

@@ -61,9 +61,11 @@ class Log:
         """Whether an entry found on a server, or about to be written to one, is known not to be invalidated."""
         if entry.epoch != self.epoch or entry.position > self.position:
             return False
-        if self.strict and entry.position < self.forgotten:
-            return False
         position, latest = entry.position, self._latest
+        if position == self.position and not self._ahead:
+            return True  # nothing at all has been invalidated since
+        if self.strict and position < self.forgotten:
+            return False
         marks = [("clear", ""), ("id", entry.id), ("scope", entry.caller), *(("tag", tag) for tag in entry.tags)]
         if any(latest.get(mark, 0) > position or mark in self._ahead for mark in marks):
             return False

@@ -6,47 +6,50 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from nearhit.backends._mail import Awaited
-from nearhit.backends._wire import LostError, ServerError, pack
+from nearhit.backends._wire import LostError, ServerError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     import numpy as np
     from numpy.typing import NDArray
 
+    from nearhit._core import Request
     from nearhit.backends._session import Session
-    from nearhit.backends._wire import Command, Reply
+    from nearhit.backends._wire import Reply
 
 
 class Question(Awaited["list[Reply]"]):
-    """Commands of one lookup, all of which go to one server as a rule; its replies are waited for a bounded time.
+    """What one lookup asks, all of which goes to one server as a rule; its replies are waited for a bounded time.
 
     A caller asks over a connection for lookups alone if there is one and it is free. Otherwise, and where several
     servers have to be asked or one redirects, the I/O thread does it.
 
     Args:
         session: Whose servers they are.
-        commands: Each with the key that decides its server; the first one's is that of the very entry.
+        request: What is looked up.
         asked: The vector asked about, of unit length; None if the very entry alone is asked for.
+        least: Cosine below which nothing is wanted.
         dim: Length of the embedder's vectors, for where there is none.
         seconds: How long the caller waits.
     """
 
-    __slots__ = ("_commands", "_link", "_lone", "_session", "asked", "dim")
+    __slots__ = ("_link", "_lone", "_session", "_what", "asked", "dim")
 
     def __init__(
         self,
         session: Session,
-        commands: Sequence[tuple[str, Command]],
+        request: Request,
         asked: NDArray[np.float32] | None,
+        least: float,
+        *,
         dim: int,
         seconds: float,
     ) -> None:
-        links = {session.fleet.link(key) for key, _ in commands}
-        self._link = links.pop()
-        self._lone = not links
         self._session = session
-        self._commands = commands
+        self._what = (request.scope, request.fingerprint, asked, least)
+        self._link, self._lone = session.fleet.first, True
+        if session.fleet.is_cluster:
+            links = {session.fleet.link(key) for key, _ in session.questions(*self._what)}
+            self._link, self._lone = links.pop(), not links
         self.asked = asked
         self.dim = dim if asked is None else len(asked)
         super().__init__(session.box, seconds, self._link.late)
@@ -57,14 +60,14 @@ class Question(Awaited["list[Reply]"]):
         return self._link.usable
 
     def _start(self) -> None:
-        self._session.ask(self, self._commands, self.dim, self._link)
+        self._session.ask(self, self._session.questions(*self._what), self.dim, self._link)
 
     def wait(self) -> list[Reply] | None:
         """Waits in place; None if the time was over first."""
         direct = self._link.lanes.direct() if self._lone else None
         if direct is not None and direct.claim():
             try:
-                replies = direct.ask(self._packed(), len(self._commands))
+                replies = direct.ask(*self._session.packed(*self._what))
             except TimeoutError:
                 return self._give_up()
             except LostError:
@@ -79,7 +82,7 @@ class Question(Awaited["list[Reply]"]):
         lane = self._link.lanes.of(asyncio.get_running_loop()) if self._lone else None
         if lane is not None:
             try:
-                replies = await lane.ask(self._packed(), len(self._commands))
+                replies = await lane.ask(*self._session.packed(*self._what))
             except LostError:
                 pass
             else:
@@ -88,9 +91,6 @@ class Question(Awaited["list[Reply]"]):
                 if self._are_final(replies):
                     return replies
         return await super().wait_async()
-
-    def _packed(self) -> bytes:
-        return b"".join([pack(command) for _, command in self._commands])
 
     def _are_final(self, replies: list[Reply]) -> bool:
         """Whether no server sent us elsewhere."""

@@ -6,12 +6,13 @@ import asyncio
 import contextlib
 import time
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from nearhit.backends import _scripts
 from nearhit.backends._engines import ExactEngine, SearchEngine, VectorSetEngine, probe
 from nearhit.backends._entry import FIELDS, decode
 from nearhit.backends._fleet import Fleet, lacks_script
+from nearhit.backends._form import Form
 from nearhit.backends._log import KEPT, Log
 from nearhit.backends._mail import mailbox
 from nearhit.backends._wire import LostError, ServerError, connect, log, text
@@ -37,6 +38,16 @@ _AGAIN: Final = 0.2  # seconds until a reader that lost its connection tries aga
 _PATIENCE: Final = 3.0  # seconds that a waiting read of the log may take
 _PAGE: Final = 200  # entries fetched at once
 _POLL: Final = 0.02  # seconds between two looks at a locked request
+_FORMS: Final = 64  # kinds of lookups whose commands are kept packed: thresholds, lengths of vectors, shards
+
+
+class _Search(NamedTuple):
+    """What a lookup searches for."""
+
+    engine: VectorEngine
+    element: bytes
+    dim: int
+    least: float
 
 
 class Session:
@@ -76,6 +87,7 @@ class Session:
         self._tasks: list[asyncio.Task[None]] = []
         self._preparing: set[int] = set()
         self._running: set[asyncio.Task[Any]] = set()
+        self._forms: dict[Any, Form] = {}
         self.log = Log(keys, core)
         self.engine: VectorEngine | None = None
         self.heard = time.monotonic()
@@ -134,10 +146,37 @@ class Session:
         self, scope: str, fingerprint: str, vector: NDArray[np.float32] | None, least: float
     ) -> list[tuple[str, Command]]:
         """Commands that ask for the very entry and for the nearest ones, with their keys. From any thread."""
+        return self._questions(scope, fingerprint, search=self._search(vector, least))
+
+    def packed(
+        self, scope: str, fingerprint: str, vector: NDArray[np.float32] | None, least: float
+    ) -> tuple[bytes, int]:
+        """The same as they go over the wire to one server, and how many they are. From any thread."""
+        search = self._search(vector, least)
+        shard = self._keys.shard(fingerprint)
+        kind = (
+            shard if search is None else (shard, search.engine, search.engine.narrow, len(search.element), search[2:])
+        )
+        form = self._forms.get(kind)
+        element = b"" if search is None else search.element
+        if form is None:
+            form = Form(lambda *marks: self._questions(*marks, search=search), scope, fingerprint, element)
+            if len(self._forms) >= _FORMS:
+                self._forms.clear()
+            self._forms[kind] = form
+        return form.filled(scope, fingerprint, element), form.count
+
+    def _search(self, vector: NDArray[np.float32] | None, least: float) -> _Search | None:
+        engine = self.engine
+        if vector is None or engine is None:
+            return None
+        return _Search(engine, engine.element(vector), len(vector), least)
+
+    def _questions(self, scope: str, fingerprint: str, *, search: _Search | None) -> list[tuple[str, Command]]:
         key = self._keys.entry(scope, fingerprint)
         commands: list[tuple[str, Command]] = [(key, ("HMGET", key, *FIELDS))]
-        if vector is not None and self.engine is not None:
-            commands += self.engine.questions(scope, vector, least)
+        if search is not None:
+            commands += search.engine.questions(scope, search.element, search.dim, search.least)
         return commands
 
     def ask(self, errand: Awaited[list[Reply]], commands: Sequence[tuple[str, Command]], dim: int, link: Link) -> None:
@@ -375,11 +414,16 @@ class Session:
         with contextlib.suppress(ServerError, LostError):
             while True:
                 token = int(await self.fleet.run(_scripts.CLAIM, keys, holder, round(life * 1000)))
-                if token or time.monotonic() >= until:
+                if not token and time.monotonic() >= until:
+                    break
+                # With the right in hand too: whoever had it may have written and gone since the last look.
+                if await self.fleet.ask(entry, "EXISTS", entry):
+                    if token:
+                        await self.fleet.run(_scripts.RELEASE, keys[:1], holder)
+                    break
+                if token:
                     return token, holder
                 await asyncio.sleep(_POLL)
-                if await self.fleet.ask(entry, "EXISTS", entry):
-                    break
         return 0, holder
 
     async def release(self, scope: str, fingerprint: str, holder: str) -> None:

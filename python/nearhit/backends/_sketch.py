@@ -23,12 +23,16 @@ if TYPE_CHECKING:
 SKETCH: Final = 128
 """Values of a sketch; vectors that have no more stand for themselves."""
 
+_ROUNDING: Final = 1e-6  # a squared length that is off by no more is that of a vector of unit length
+
 
 def unit(vector: Any) -> NDArray[np.float32]:
-    """A vector at unit length; one that has no length stays as it is."""
-    values = np.asarray(vector, dtype=np.float32)
-    square = float(values @ values)
-    return values / np.float32(square**0.5) if square > 0 else values
+    """A copy of a vector at unit length; one that has no length stays as it is."""
+    values = np.array(vector, np.float32)
+    square = float(values.dot(values))
+    if abs(square - 1) > _ROUNDING and square > 0:
+        values /= np.float32(square**0.5)
+    return values
 
 
 def sketch(vector: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -36,9 +40,10 @@ def sketch(vector: NDArray[np.float32]) -> NDArray[np.float32]:
     dim = len(vector)
     if dim <= SKETCH:
         return vector
-    folded = np.zeros(-(-dim // SKETCH) * SKETCH, np.float32)
-    np.multiply(vector, _signs(dim), out=folded[:dim])
-    found: NDArray[np.float32] = np.add.reduce(folded.reshape(-1, SKETCH))
+    signed = vector * _signs(dim)
+    if dim % SKETCH:
+        signed = np.append(signed, np.zeros(-dim % SKETCH, np.float32))
+    found: NDArray[np.float32] = np.add.reduce(signed.reshape(-1, SKETCH))
     return found
 
 

@@ -9,6 +9,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Final
 
 from nearhit.backends import _scripts
+from nearhit.backends._engines import SETS
 from nearhit.backends._fleet import lacks_script, script_command
 from nearhit.backends._wire import LostError, ServerError, log
 
@@ -234,7 +235,7 @@ class Writer:
 
     def _command(self, entry: Entry) -> tuple[str, Command]:
         assert self.engine is not None  # noqa: S101 - looked at by `run`
-        keys, shape = self._keys, self._shape
+        keys = self._keys
         place = keys.place(entry.scope, entry.id)
         where = [keys.entry(entry.scope, entry.id), keys.ledger(place)]
         vectors = self.engine.vector_key(place, entry.dim) if entry.dim else None
@@ -251,9 +252,9 @@ class Writer:
             -(-self._bound // keys.shards),
             keys.prefix(place),
             element,
-            shape.quantisation,
-            shape.m,
-            shape.build,
+            self._shape.quantisation,
+            SETS.m,
+            SETS.build,
             keys.news(entry.caller) if self._news else "",
             *entry.fields(),
             *found_by,

@@ -10,9 +10,8 @@ import warnings
 import weakref
 from collections import deque
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Final, Literal
-
-import numpy as np
 
 from nearhit._config import parse_bytes, parse_count, parse_seconds
 from nearhit._core import Request
@@ -31,6 +30,7 @@ from nearhit.backends._wire import LostError, ServerError
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 
+    import numpy as np
     from numpy.typing import NDArray
 
     from nearhit._core import CacheCore, Hit
@@ -329,8 +329,7 @@ class RedisBackend:
             self._counts["skipped"] += 1
             return None
         asked = None if vector is None or request.text is None else unit(vector)
-        commands = session.questions(request.scope, request.fingerprint, asked, least)
-        return Question(session, commands, asked, self._dim, self._deadline)
+        return Question(session, request, asked, least, dim=self._dim, seconds=self._deadline)
 
     def judge(
         self, question: Question, request: Request, threshold: float | None, least: float, replies: list[Reply] | None
@@ -388,23 +387,19 @@ class RedisBackend:
         engine = session.engine
         if asked is None or engine is None:
             return
-        rows, vectors = [], []
+        dim, found = len(asked), []
         for reply in replies:
             for row in () if isinstance(reply, Exception) else engine.rows(reply):
-                kept = vector_of(row[1], len(asked))
-                if kept is not None:
-                    rows.append(row)
-                    vectors.append(kept)
-        if not rows:
-            return
-        cosines = (np.frombuffer(b"".join(vectors), dtype=np.float32).reshape(len(rows), -1) @ asked).tolist()
-        for at in sorted(range(len(rows)), key=cosines.__getitem__, reverse=True):
-            if not cosines[at] >= least:
-                return
-            entry = decode(rows[at], len(asked))
+                kept = vector_of(row[1], dim)
+                if kept is not None and (cosine := float(kept.dot(asked))) >= least:
+                    found.append((cosine, row))
+        if len(found) > 1:
+            found.sort(key=itemgetter(0), reverse=True)
+        for cosine, row in found:
+            entry = decode(row, dim)
             if entry is None or entry.prompt is None or entry.scope != request.scope or session.log.is_demoted(entry):
                 continue
-            yield entry, min(1.0, cosines[at])
+            yield entry, min(1.0, cosine)
 
     def _take(self, entry: Entry) -> bool:
         """Takes an entry into the local cache, unless it has ended or been invalidated."""
@@ -415,7 +410,7 @@ class RedisBackend:
             if not session.log.allows(entry):
                 self._counts["stale"] += 1
                 return False
-            vector = None if session.log.is_demoted(entry) else entry.vector
+            vector = None if entry.vector is None or session.log.is_demoted(entry) else entry.vector
             try:
                 core.store(entry.request(), entry.answer(), vector=vector, **entry.options())
             except (Error, ValueError):

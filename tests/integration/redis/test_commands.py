@@ -60,7 +60,7 @@ def test_clearing_reaches_caches_at_work(filled, replica, capsys):
     assert main(["cache", "clear", filled.url, "--all", "--namespace", "shop"]) == 0
     assert "2 entries removed" in capsys.readouterr().out
     with filled.client() as client:
-        assert client.keys("shop:2:*:e:*") == []
+        assert client.keys("shop:3:*:e:*") == []
 
 
 def test_warm_copies_either_way(filled, capsys, tmp_path):

@@ -194,10 +194,10 @@ def test_evicted_books_do_not_let_stale_entries_through(replica):
         cache.store(PROMPT, "stale", tags=["t"])
         cache.flush()
         with server.client() as client:
-            client.delete(*client.keys("nearhit:2:t:*"))
+            client.delete(*client.keys("nearhit:3:t:*"))
         cache.invalidate(tag="t")
         with server.client() as client:
-            assert client.keys("nearhit:2:*:e:*")  # it could not be found
+            assert client.keys("nearhit:3:*:e:*")  # it could not be found
             assert replica(server.url).lookup(PROMPT) is None
             client.xtrim("nearhit:1:{log}:stream", maxlen=0, approximate=False)
             client.delete("nearhit:1:{log}:stream")  # evicted as well
@@ -210,7 +210,7 @@ def test_keys_of_the_wrong_type_and_foreign_keys(server, replica):
     cache.store("something else", "other")
     cache.flush()
     with server.client() as client:
-        by_prompt = {decode(client.hmget(key, *FIELDS), 64).prompt: key for key in client.keys("nearhit:2:*:e:*")}
+        by_prompt = {decode(client.hmget(key, *FIELDS), 64).prompt: key for key in client.keys("nearhit:3:*:e:*")}
         key, other = by_prompt[PROMPT], by_prompt["something else"]
         fields = client.hgetall(other)
         prefix = key.rpartition(b":")[0] + b":"
@@ -223,7 +223,7 @@ def test_keys_of_the_wrong_type_and_foreign_keys(server, replica):
             for kind, value in enumerate((b"", b"short", fields[name][:-1], damaged, fields[b"e"] + b"x")):
                 where = prefix + f"{number}{kind}".encode() + b"1" * 30
                 client.hset(where, mapping={**fields, name: value})
-        client.set("nearhit:2:scopes:mine", "x")
+        client.set("nearhit:3:scopes:mine", "x")
     reader = replica(server.url)
     assert reader.lookup(PROMPT) is None
     assert reader.lookup(NEARLY) is None
@@ -236,7 +236,7 @@ def test_keys_of_the_wrong_type_and_foreign_keys(server, replica):
         assert client.get(key) == b"not a hash"  # other people's data is left alone
     assert cache.lookup(NEARLY).response == "again"
     with server.client() as client:
-        for books in client.keys("nearhit:2:*:l:*"):
+        for books in client.keys("nearhit:3:*:l:*"):
             client.delete(books)
             client.set(books, "x")
     for number in range(3):
@@ -250,15 +250,15 @@ def test_what_cannot_be_noted_is_not_left_there(server, replica):
     """Without its place in the books an entry could not be invalidated."""
     cache = replica(server.url)
     with server.client() as client:
-        client.set("nearhit:2:scopes", "not a set")
+        client.set("nearhit:3:scopes", "not a set")
         for number in range(300):
             cache.store(f"{number} bottles of beer on the wall", str(number))
         until(lambda: "noting" in (cache._backend.stats().failure or ""))
-        until(lambda: not client.keys("nearhit:2:*:e:*"))
+        until(lambda: not client.keys("nearhit:3:*:e:*"))
         assert cache._backend.stats().written == 0
-        client.delete("nearhit:2:scopes")
+        client.delete("nearhit:3:scopes")
         cache.flush()
-        assert len(client.keys("nearhit:2:*:e:*")) == 300
+        assert len(client.keys("nearhit:3:*:e:*")) == 300
     stats = cache._backend.stats()
     assert (stats.written, stats.waiting, stats.waiting_bytes, stats.failure) == (300, 0, 0, None)
 
@@ -268,7 +268,7 @@ def test_a_vector_set_of_the_wrong_type_leaves_exact_answers(replica, own_server
     cache.store(PROMPT, "Click.")
     cache.flush()
     with own_server.client() as client:
-        (key,) = client.keys("nearhit:2:*:v64:*")
+        (key,) = client.keys("nearhit:3:*:v64:*")
         client.delete(key)
         client.set(key, "x")
     reader = replica(own_server.url)
@@ -325,3 +325,18 @@ def test_a_wrong_password_and_users_with_few_rights(replica):
         reader.flush()
         assert reader._backend.stats().refused == 1
         assert reader.lookup("what the server refuses") is not None
+
+
+def test_a_user_who_may_not_aggregate_finds_by_the_other_command(replica):
+    with RedisServer("search") as server:
+        with server.client() as client:
+            rights = ("~*", "&*", "+@all", "-ft.aggregate")
+            client.execute_command("ACL", "SETUSER", "app", "on", ">secret", *rights)
+        writer = replica(server.url)
+        writer.store(PROMPT, "Click.")
+        writer.flush()
+        reader = replica(server.url.replace("://", "://app:secret@"))
+        until(lambda: reader.lookup(NEARLY) is not None)
+        assert reader._backend.stats().near_hits == 1
+        assert not reader._backend._session.engine.narrow
+        assert writer._backend._session.engine.narrow

@@ -33,8 +33,8 @@ def test_every_replica_drops_what_one_invalidates(server, replica, by):
     left = 0 if by in ("clear", "older_than") else 1
     assert len(two) == left
     with server.client() as client:
-        assert len(client.keys("nearhit:2:*:e:*")) == left
-        for key in client.keys("nearhit:2:*:v64:*"):
+        assert len(client.keys("nearhit:3:*:e:*")) == left
+        for key in client.keys("nearhit:3:*:v64:*"):
             assert client.execute_command("VCARD", key) == left
     one.store(PROMPT, "Anew.", scope="acme")
     one.flush()
@@ -144,7 +144,7 @@ def test_an_invalidation_made_during_an_outage_is_told_afterwards(own_server, re
         proxy.refusing = False
         until(lambda: here.lookup(PROMPT) is None)
         with own_server.client() as client:
-            until(lambda: not client.keys("nearhit:2:*:e:*"))
+            until(lambda: not client.keys("nearhit:3:*:e:*"))
 
 
 def test_a_restart_that_lost_the_log_is_noticed(replica):
@@ -175,7 +175,7 @@ def test_data_from_before_an_invalidation_that_a_restart_brings_back_is_refused(
         server.kill()
         server.start()  # with the snapshot: the entry is back, the invalidation is not
         with server.client() as client:
-            assert client.keys("nearhit:2:*:e:*")
+            assert client.keys("nearhit:3:*:e:*")
         until(lambda: one._backend.stats().drops == 1)
         assert one.lookup(PROMPT) is None
         assert replica(server.url).lookup(PROMPT) is None

@@ -146,9 +146,9 @@ def test_no_boundary_is_crossed(server, replica):
         assert same.lookup(PROMPT, scope=scope) is None
         assert same.lookup(NEARLY, scope=scope) is None
     with server.client() as client:  # an entry of a version to come
-        (key,) = client.keys("nearhit:2:*:e:*")
+        (key,) = client.keys("nearhit:3:*:e:*")
         fields = client.hgetall(key)
-        client.hset(key.replace(b"nearhit:2:", b"nearhit:3:"), mapping=fields)
+        client.hset(key.replace(b"nearhit:3:", b"nearhit:3:"), mapping=fields)
         client.delete(key)
     assert same.lookup(PROMPT, scope="acme") is None
 
@@ -159,8 +159,8 @@ def test_replicas_of_two_formats_share_invalidations_and_nothing_else(server, re
     new.store(PROMPT, "Click.", tags=["t"])
     new.flush()
     with server.client() as client:
-        (key,) = client.keys("nearhit:2:*:e:*")
-        old = key.replace(b"nearhit:2:", b"nearhit:1:")
+        (key,) = client.keys("nearhit:3:*:e:*")
+        old = key.replace(b"nearhit:3:", b"nearhit:1:")
         written = {"i": "0" * 32, "s": "0" * 32, "c": "1", "r": "an older replica's"}
         client.hset(old, mapping=written)
         told = ["nearhit:1:{log}:stream", "nearhit:1:{log}:state", "older:log", "tag", "t", "older", "10000"]
@@ -233,12 +233,12 @@ def test_an_answer_ends_on_the_server_too_and_leaves_nothing_behind(server, repl
     writer.flush()
     assert reader.lookup(NEARLY) is not None
     with server.client() as client:
-        until(lambda: len(client.keys("nearhit:2:*:e:*")) == 1)
+        until(lambda: len(client.keys("nearhit:3:*:e:*")) == 1)
         assert reader.lookup(NEARLY) is None
         assert reader.lookup(PROMPT) is None
         writer._backend.sweep()
-        assert [client.zcard(key) for key in client.keys("nearhit:2:*:l:*")] == [1]
-        for key in client.keys("nearhit:2:*:v64:*"):
+        assert [client.zcard(key) for key in client.keys("nearhit:3:*:l:*")] == [1]
+        for key in client.keys("nearhit:3:*:v64:*"):
             assert client.execute_command("VCARD", key) == 1
 
 
@@ -248,8 +248,8 @@ def test_the_number_of_entries_is_bounded_without_orphans(server, replica):
         writer.store(f"question number {number} of many", str(number))
     writer.flush()
     with server.client() as client:
-        assert len(client.keys("nearhit:2:*:e:*")) == 20
-        for key in client.keys("nearhit:2:*:v64:*"):
+        assert len(client.keys("nearhit:3:*:e:*")) == 20
+        for key in client.keys("nearhit:3:*:v64:*"):
             assert client.execute_command("VCARD", key) == 20
     assert replica(server.url).lookup("question number 99 of many").response == "99"
 
@@ -307,7 +307,7 @@ def test_followers_hold_new_entries_before_they_are_asked(server, replica):
     follower = replica(server.url, follow=["acme"])
     writer = replica(server.url)
     with server.client() as client:
-        until(lambda: client.execute_command("PUBSUB", "CHANNELS", "nearhit:2:*"))
+        until(lambda: client.execute_command("PUBSUB", "CHANNELS", "nearhit:3:*"))
     writer.store(PROMPT, "Click.", scope="acme")
     writer.store(PROMPT, "not followed", scope="other")
     writer.flush()
@@ -391,7 +391,7 @@ for number in range(500):
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     with server.client() as client:
-        assert len(client.keys("nearhit:2:none:e:*")) == 500
+        assert len(client.keys("nearhit:3:none:e:*")) == 500
 
 
 def test_a_forked_child_has_connections_of_its_own(server):
@@ -416,4 +416,4 @@ cache.flush()
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
     assert (done.returncode, done.stderr) == (0, "")
     with server.client() as client:
-        assert len(client.keys("nearhit:2:none:e:*")) == 3
+        assert len(client.keys("nearhit:3:none:e:*")) == 3

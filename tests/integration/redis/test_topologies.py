@@ -41,7 +41,7 @@ def test_a_cluster_is_recognised_from_any_node(empty_cluster, replica):
     held = []
     for node in empty_cluster.nodes:
         with node.client() as client:
-            held.append(len(client.keys("nearhit:2:*:e:*")))
+            held.append(len(client.keys("nearhit:3:*:e:*")))
     assert sum(held) == 48
     assert all(held)
     for scope in range(12):
@@ -124,7 +124,7 @@ def test_a_slot_moves_while_requests_go_on(empty_cluster, replica):
 
 def _keys(node: RedisServer) -> list[str]:
     with node.client() as client:
-        return [key.decode() for key in client.keys("nearhit:2:*:e:*")]
+        return [key.decode() for key in client.keys("nearhit:3:*:e:*")]
 
 
 def test_sentinels_name_the_server_and_its_successor(replica, tmp_path):
@@ -144,7 +144,7 @@ def test_sentinels_name_the_server_and_its_successor(replica, tmp_path):
             cache.store(PROMPT, "Click.")
             cache.flush()
             with second.client() as client:
-                until(lambda: client.keys("nearhit:2:*:e:*"))
+                until(lambda: client.keys("nearhit:3:*:e:*"))
             first.kill()
             until(lambda: not cache._backend.stats().connected)
             until(lambda: cache._backend.stats().connected, 60)

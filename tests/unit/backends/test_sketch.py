@@ -37,3 +37,11 @@ def test_every_machine_has_the_same_signs() -> None:
     assert "".join("+" if value > 0 else "-" for value in found.diagonal()) == "--++-+--"
     assert np.count_nonzero(found) == 8
     np.testing.assert_array_equal(abs(sketch(np.ones(384, np.float32))) % 2, 1)  # three signs each
+
+
+def test_what_is_of_unit_length_already_is_copied() -> None:
+    """Its owner may go on to write over it while the answer is waited for."""
+    given = np.array([0.6, 0.8], np.float32)
+    found = unit(given)
+    given[:] = 0
+    np.testing.assert_allclose(found, [0.6, 0.8], rtol=1e-6)
