@@ -24,6 +24,7 @@ from benches.peers.redis_lookup import Ours, vectors
 from tests.support.redis_servers import RedisServer
 
 from nearhit import BackendWarning, Cache
+from nearhit.backends._keys import FORMAT
 
 WAYS: dict[str, dict[str, Any]] = {
     "exact": {"engine": "exact"},
@@ -46,7 +47,7 @@ def sizes(count: int) -> dict[str, dict[str, float]]:
             before = client.info("memory")["used_memory"]
             rate = ours.fill(made)
             used = client.info("memory")["used_memory"] - before
-            key = next(client.scan_iter("nearhit:2:*:e:*"))
+            key = next(client.scan_iter(f"nearhit:{FORMAT}:*:e:*"))
             found[name] = {
                 "bytes_an_entry": round(used / count),
                 "of_these_the_hash": client.memory_usage(key, samples=0),
