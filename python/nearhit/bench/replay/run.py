@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from nearhit.bench.replay.balanced import BalancedVisit
 from nearhit.bench.replay.balancers import LeastBusy, LowestMeanLatency, Random, RoundRobin
-from nearhit.bench.replay.clairvoyant import ClairvoyantVisit
+from nearhit.bench.replay.clairvoyant import ClairvoyantVisit, FirstTokenVisit
 from nearhit.bench.replay.outcome import Outcome
 from nearhit.bench.replay.routed import Policy, RoutedVisit
 from nearhit.bench.replay.world import World
@@ -34,8 +34,8 @@ def _routed(world: World) -> Callable[[int, Outcome], Visit]:
     return lambda number, outcome: RoutedVisit(world, number, outcome, policy)
 
 
-def _clairvoyant(world: World) -> Callable[[int, Outcome], Visit]:
-    return lambda number, outcome: ClairvoyantVisit(world, number, outcome)
+def _clairvoyant(visit: type[ClairvoyantVisit]) -> Maker:
+    return lambda world: lambda number, outcome: visit(world, number, outcome)
 
 
 POLICIES: dict[str, Maker] = {
@@ -44,9 +44,10 @@ POLICIES: dict[str, Maker] = {
     "least-busy": _balanced(lambda world: LeastBusy(world.servers, world.scenario.seed)),
     "lowest-mean-latency": _balanced(lambda world: LowestMeanLatency(len(world.servers), world.scenario.seed)),
     "nearhit": _routed,
-    "clairvoyant": _clairvoyant,
+    "clairvoyant": _clairvoyant(ClairvoyantVisit),
+    "first token": _clairvoyant(FirstTokenVisit),
 }
-"""What is compared, by name; the last one cannot be built and shows how much room there is."""
+"""What is compared, by name; the last two know everything, cannot be built and show how much room there is."""
 
 
 def replay(policy: str, scenario: Scenario, workload: Workload, *, world: World | None = None) -> list[Outcome]:
