@@ -266,7 +266,27 @@ impl Rows {
 
 #[cfg(all(test, not(feature = "loom")))]
 mod tests {
-    use super::{SQUARES, largest, nearest, squares};
+    use super::{ByteQuery, Rows, SQUARES, Storage, largest, nearest, squares};
+    use crate::codec::{unit, unit_scale};
+    use crate::simd::kernels;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn bytes_rule_out_nothing_that_reaches_the_floor(
+            pairs in prop::collection::vec((-1.0_f32..1.0, -1.0_f32..1.0), 1..300), share in 0.0_f32..1.0,
+        ) {
+            let (query, mut row): (Vec<f32>, Vec<f32>) = pairs.into_iter().unzip();
+            row.iter_mut().zip(&query).for_each(|(row, query)| *row = share * query + (1.0 - share) * *row);
+            let (Ok(query), Ok(scale)) = (unit(&query, query.len()), unit_scale(&row, row.len())) else { return Ok(()) };
+            let rows = Rows::one(Storage::Int8, &row, scale);
+            let (bytes, score) = (ByteQuery::new(&query), rows.score(kernels(), &query, 0));
+            prop_assert!(rows.may_reach(kernels(), &bytes, 0, score));
+            // What the query's bytes miss is at most half a unit in each of its values, and as much again the other way.
+            let missed = 0.5 * largest(&query) / 127.0 * (query.len() as f32).sqrt();
+            prop_assert!(!rows.may_reach(kernels(), &bytes, 0, score + 2.1 * missed + 1e-3));
+        }
+    }
 
     #[test]
     fn codes_are_the_nearest_integers() {
