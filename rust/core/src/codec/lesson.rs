@@ -14,6 +14,8 @@ const DENSE_DIM: usize = 1024;
 const DENSE_SAMPLE: usize = 8192;
 /// Longer vectors that are kept and passed over one by one, at most.
 const SAMPLE: usize = 1024;
+/// Vectors that one step multiplies a row with, of those that are passed over one by one.
+const SEEN_AT_ONCE: usize = 128;
 /// Passes, over a matrix and over a sample. The start is made of rows of the sample, so each brings the subspace close.
 const DENSE_PASSES: usize = 3;
 const PASSES: usize = 1;
@@ -47,16 +49,26 @@ enum Sample {
 
 #[derive(Debug)]
 enum Stage {
+    /// What lies below a matrix' diagonal, row by row.
+    Complete { at: usize },
     /// Gram-Schmidt on row `at`, after so many passes.
     Orthogonalise { passes: usize, at: usize, axis: usize },
-    /// Multiplication of one row by the second moment.
-    Multiply { passes: usize, at: usize },
+    /// Multiplication of row `at` by the second moment.
+    Multiply { passes: usize, at: usize, image: Image },
     /// The second moment within the leading directions, and along each of the others.
-    Moment { at: usize, moment: Vec<f64>, energies: Vec<f64> },
+    Moment { at: usize, image: Image, moment: Vec<f64>, energies: Vec<f64> },
     /// Its eigenvectors.
     Diagonalise(Box<Jacobi>, Vec<f64>),
     /// One direction of the result at a time, orthogonalised in double precision.
     Finish { vectors: Vec<f64>, energies: Vec<f64>, done: Values<f64> },
+}
+
+/// A row times the second moment, in the making.
+#[derive(Debug, Default)]
+struct Image {
+    sum: Vec<f32>,
+    /// Vectors of the sample that are in it.
+    seen: usize,
 }
 
 impl Lesson {
@@ -75,7 +87,7 @@ impl Lesson {
         } else {
             Sample::Vectors(Values::with_capacity(count * dim))
         };
-        let stage = Stage::Orthogonalise { passes: 0, at: 0, axis: 0 };
+        let stage = Stage::Complete { at: 0 };
         let rows = Values::with_capacity(width * dim);
         Self { dim, sample, taken: 0, stride: (count / width).max(1), rows, stage }
     }
@@ -111,52 +123,71 @@ impl Lesson {
         sample + self.rows.nbytes()
     }
 
-    /// Steps that together take some 100 µs for 384 dimensions: the last stage counts in double precision.
+    /// Steps that together take some 100 µs: the last stage counts in double precision, and longer vectors take longer.
     pub(crate) fn steps_at_once(&self) -> usize {
-        if matches!(self.stage, Stage::Finish { .. }) { 1 } else { 8 }
+        if matches!(self.stage, Stage::Finish { .. }) { 1 } else { (8 * 384 / self.dim).clamp(1, 8) }
+    }
+
+    /// Vectors that are taken in some 100 µs, by fours.
+    pub(crate) fn taken_at_once(&self) -> usize {
+        match &self.sample {
+            Sample::Moment(_) => (16 * 384 * 384 / (self.dim * self.dim)).clamp(1, 16) * 4,
+            Sample::Vectors(_) => 16,
+        }
     }
 
     /// Works for one step; the basis after the last.
     pub(crate) fn step(&mut self, kernels: &Kernels) -> Option<Basis> {
         let (dim, width) = (self.dim, self.width());
         match &mut self.stage {
-            Stage::Orthogonalise { passes, at, axis } => {
-                if (*passes, *at) == (0, 0) {
+            Stage::Complete { at } => {
+                self.sample.complete(*at, dim);
+                *at += 1;
+                if *at >= self.sample.halves(dim) {
                     self.rows.extend_with(width * dim - self.rows.len(), 0.0);
-                    self.sample.complete(dim);
+                    self.stage = Stage::Orthogonalise { passes: 0, at: 0, axis: 0 };
                 }
+            }
+            Stage::Orthogonalise { passes, at, axis } => {
                 *at += usize::from(orthogonalise(&mut self.rows, dim, *at, axis, kernels));
                 if *at == width {
+                    let image = Image::default();
                     self.stage = if *passes == self.sample.passes() {
                         let ordered = width.min(ORDERED);
-                        Stage::Moment { at: 0, moment: vec![0.0; ordered * ordered], energies: vec![0.0; width] }
+                        let moment = vec![0.0; ordered * ordered];
+                        Stage::Moment { at: 0, image, moment, energies: vec![0.0; width] }
                     } else {
-                        Stage::Multiply { passes: *passes + 1, at: 0 }
+                        Stage::Multiply { passes: *passes + 1, at: 0, image }
                     };
                 }
             }
-            Stage::Multiply { passes, at } => {
+            Stage::Multiply { passes, at, image } => {
                 let row = &mut self.rows[*at * dim..][..dim];
-                let image = self.sample.times(row, kernels);
-                row.copy_from_slice(&image);
-                *at += 1;
-                if *at == width {
-                    self.stage = Stage::Orthogonalise { passes: *passes, at: 0, axis: 0 };
+                if let Some(image) = image.advance(&self.sample, row, kernels) {
+                    row.copy_from_slice(&image);
+                    *at += 1;
+                    if *at == width {
+                        self.stage = Stage::Orthogonalise { passes: *passes, at: 0, axis: 0 };
+                    }
                 }
             }
-            Stage::Moment { at, moment, energies } => {
+            Stage::Moment { at, image, moment, energies } => {
                 let row = &self.rows[*at * dim..][..dim];
-                let image = self.sample.times(row, kernels);
-                energies[*at] = f64::from((kernels.dot)(row, &image)).max(0.0);
-                let ordered = width.min(ORDERED);
-                for (column, other) in self.rows.chunks_exact(dim).take(ordered).enumerate().filter(|_| *at < ordered) {
-                    moment[*at * ordered + column] = f64::from((kernels.dot)(other, &image));
-                }
-                *at += 1;
-                if *at == width {
-                    symmetric(moment, ordered);
-                    let jacobi = Jacobi::new(std::mem::take(moment), ordered, EIGEN_SWEEPS);
-                    self.stage = Stage::Diagonalise(Box::new(jacobi), std::mem::take(energies));
+                if let Some(image) = image.advance(&self.sample, row, kernels) {
+                    energies[*at] = f64::from((kernels.dot)(row, &image)).max(0.0);
+                    let ordered = width.min(ORDERED);
+                    if *at < ordered {
+                        let others = self.rows.chunks_exact(dim);
+                        for (element, other) in moment[*at * ordered..][..ordered].iter_mut().zip(others) {
+                            *element = f64::from((kernels.dot)(other, &image));
+                        }
+                    }
+                    *at += 1;
+                    if *at == width {
+                        symmetric(moment, ordered);
+                        let jacobi = Jacobi::new(std::mem::take(moment), ordered, EIGEN_SWEEPS);
+                        self.stage = Stage::Diagonalise(Box::new(jacobi), std::mem::take(energies));
+                    }
                 }
             }
             Stage::Diagonalise(jacobi, energies) => {
@@ -189,28 +220,36 @@ impl Sample {
         if matches!(self, Self::Moment(_)) { DENSE_PASSES } else { PASSES }
     }
 
-    /// Fills in what lies below a matrix' diagonal.
-    fn complete(&mut self, dim: usize) {
+    /// Rows that [`Self::complete`] is for.
+    fn halves(&self, dim: usize) -> usize {
+        if matches!(self, Self::Moment(_)) { dim } else { 0 }
+    }
+
+    /// Fills in what lies before a matrix' diagonal in one row.
+    fn complete(&mut self, row: usize, dim: usize) {
         if let Self::Moment(moment) = self {
-            for row in 1..dim {
-                for column in 0..row {
-                    moment[row * dim + column] = moment[column * dim + row];
-                }
+            for column in 0..row {
+                moment[row * dim + column] = moment[column * dim + row];
             }
         }
     }
+}
 
-    /// The second moment times a vector.
-    fn times(&self, vector: &[f32], kernels: &Kernels) -> Vec<f32> {
-        match self {
-            Self::Moment(moment) => moment.chunks_exact(vector.len()).map(|row| (kernels.dot)(row, vector)).collect(),
-            Self::Vectors(sample) => {
-                let mut sum = vec![0.0_f32; vector.len()];
-                for x in sample.chunks_exact(vector.len()) {
-                    let along = (kernels.dot)(x, vector);
-                    sum.iter_mut().zip(x).for_each(|(sum, element)| *sum += along * element);
+impl Image {
+    /// Works for one step; the image after the last.
+    fn advance(&mut self, sample: &Sample, row: &[f32], kernels: &Kernels) -> Option<Vec<f32>> {
+        let dim = row.len();
+        match sample {
+            Sample::Moment(moment) => Some(moment.chunks_exact(dim).map(|other| (kernels.dot)(other, row)).collect()),
+            Sample::Vectors(vectors) => {
+                self.sum.resize(dim, 0.0);
+                let count = vectors.len() / dim;
+                for x in vectors.chunks_exact(dim).skip(self.seen).take(SEEN_AT_ONCE) {
+                    let along = (kernels.dot)(x, row);
+                    self.sum.iter_mut().zip(x).for_each(|(sum, element)| *sum += along * element);
                 }
-                sum
+                self.seen += SEEN_AT_ONCE;
+                (self.seen >= count).then(|| std::mem::take(self).sum)
             }
         }
     }

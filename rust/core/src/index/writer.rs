@@ -19,8 +19,6 @@ const FAN: usize = 8;
 /// of 16 made lookups among 5,000 vectors up to a quarter quicker, none among 100,000, and adding these 1.4 times as long.)
 const FIRST_LESSON: usize = 8 * PAGE;
 const LESSON_GROWTH: usize = 16;
-/// Vectors taken into a lesson in one addition, by fours, which takes some 100 µs.
-const TAKEN_AT_ONCE: usize = 64;
 /// Changes between two steps of a rewrite, which takes some 100 µs; also between two looks for what to rewrite.
 const REWRITE_PACE: usize = 16;
 /// Shortest vectors worth coding: below, comparing them whole is as quick.
@@ -279,7 +277,7 @@ impl Writer {
         let turn = self.changes.is_multiple_of(REWRITE_PACE);
         match &mut self.job {
             Some(Job::Lesson(lesson, left, _)) if lessons && !left.is_empty() => {
-                let rows = left.split_off(left.len().saturating_sub(TAKEN_AT_ONCE));
+                let rows = left.split_off(left.len().saturating_sub(lesson.taken_at_once()));
                 teach(lesson, &rows, self.dim, kernels);
             }
             Some(Job::Lesson(lesson, _, slots)) if lessons => {
