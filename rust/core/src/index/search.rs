@@ -29,7 +29,8 @@ const COMPARED_PER_BYTES: usize = 16;
 /// Blocks that tell how many end with their first half. The newest segments, which are visited first, have four.
 const TELLING: usize = 128;
 
-/// One in so many rows that the first slab leaves is enough to scan the second with it.
+/// One in so many rows that the first slab leaves is enough to scan the second with it. With 4 and 8, lookups at .8 among
+/// 100,000 were up to a tenth slower.
 const DEEP: usize = 16;
 
 /// Rows of one segment from which what the scan left goes through the later slabs together. A lead for each from the start

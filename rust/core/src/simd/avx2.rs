@@ -205,7 +205,7 @@ fn add_outer_wide(matrix: &mut [f32], x: [&[f32]; 4]) {
 
 #[target_feature(enable = "avx2,f16c")]
 fn scan_wide(query: &ScanQuery, blocks: &Blocks, out: &mut Vec<Candidate>) -> usize {
-    let words = words(&query.weights);
+    let words = scalar::words(&query.weights).map(|word| _mm256_set1_epi32(word));
     let (head_words, tail_words) = words.split_at(HALF / 4);
     let (tails, tail_terms) = (&blocks.tails[..], &blocks.terms[..]);
     if query.head.limit == i32::MIN {
@@ -246,18 +246,9 @@ fn scan_wide(query: &ScanQuery, blocks: &Blocks, out: &mut Vec<Candidate>) -> us
     passed
 }
 
-/// Four weights at a time, for every lane.
-#[target_feature(enable = "avx2,f16c")]
-fn words(weights: &[i8; SLAB]) -> [__m256i; SLAB / 4] {
-    std::array::from_fn(|word| {
-        let at = 4 * word;
-        _mm256_set1_epi32(i32::from_le_bytes(std::array::from_fn(|byte| weights[at + byte] as u8)))
-    })
-}
-
 #[target_feature(enable = "avx2,f16c")]
 fn scan_deep_wide(query: &DeepQuery, first: &Blocks, second: &SecondBlocks, out: &mut Vec<Reach>) {
-    let words = query.parts.each_ref().map(|part| words(&part.weights));
+    let words = query.parts.each_ref().map(|part| scalar::words(&part.weights).map(|word| _mm256_set1_epi32(word)));
     let blocks = first.heads.iter().zip(first.tails.iter()).zip(second.codes.iter());
     let terms = first.terms.iter().zip(second.terms.iter());
     for (number, (((head, tail), [third, fourth]), terms)) in blocks.zip(terms).enumerate() {

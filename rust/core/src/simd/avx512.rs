@@ -203,7 +203,7 @@ fn add_outer_wide(matrix: &mut [f32], x: [&[f32]; 4]) {
 
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
 fn scan_wide(query: &ScanQuery, blocks: &Blocks, out: &mut Vec<Candidate>) -> usize {
-    let words = words(&query.weights);
+    let words = scalar::words(&query.weights).map(|word| _mm512_set1_epi32(word));
     let (head_words, tail_words) = words.split_at(HALF / 4);
     let (head_pair, pair) = (_mm512_set1_epi32(query.head.pair()), _mm512_set1_epi32(query.whole.pair()));
     let (tails, tail_terms) = (&blocks.tails[..], &blocks.terms[..]);
@@ -244,16 +244,8 @@ fn scan_wide(query: &ScanQuery, blocks: &Blocks, out: &mut Vec<Candidate>) -> us
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
-fn words(weights: &[i8; SLAB]) -> [__m512i; SLAB / 4] {
-    std::array::from_fn(|word| {
-        let at = 4 * word;
-        _mm512_set1_epi32(i32::from_le_bytes(std::array::from_fn(|byte| weights[at + byte] as u8)))
-    })
-}
-
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
 fn scan_deep_wide(query: &DeepQuery, first: &Blocks, second: &SecondBlocks, out: &mut Vec<Reach>) {
-    let words = query.parts.each_ref().map(|part| words(&part.weights));
+    let words = query.parts.each_ref().map(|part| scalar::words(&part.weights).map(|word| _mm512_set1_epi32(word)));
     let blocks = first.heads.iter().zip(first.tails.iter()).zip(second.codes.iter());
     let terms = first.terms.iter().zip(second.terms.iter());
     let [first_part, second_part] = &query.parts;

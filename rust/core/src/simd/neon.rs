@@ -160,7 +160,7 @@ fn add_outer_wide(matrix: &mut [f32], x: [&[f32]; 4]) {
 
 #[target_feature(enable = "neon")]
 fn scan_wide(query: &ScanQuery, blocks: &Blocks, out: &mut Vec<Candidate>) -> usize {
-    let words = words(&query.weights);
+    let words = scalar::words(&query.weights).map(|word| vreinterpretq_s8_s32(vdupq_n_s32(word)));
     let (head_words, tail_words) = words.split_at(HALF / 4);
     let mut passed = 0;
     for (number, (head, terms)) in blocks.heads.iter().zip(blocks.head_terms.iter()).enumerate() {
@@ -176,19 +176,10 @@ fn scan_wide(query: &ScanQuery, blocks: &Blocks, out: &mut Vec<Candidate>) -> us
     passed
 }
 
-/// Four weights at a time, for every lane.
-#[target_feature(enable = "neon")]
-fn words(weights: &[i8; SLAB]) -> [int8x16_t; SLAB / 4] {
-    std::array::from_fn(|word| {
-        let at = 4 * word;
-        let four = i32::from_le_bytes(std::array::from_fn(|byte| weights[at + byte] as u8));
-        vreinterpretq_s8_s32(vdupq_n_s32(four))
-    })
-}
-
 #[target_feature(enable = "neon")]
 fn scan_deep_wide(query: &DeepQuery, first: &Blocks, second: &SecondBlocks, out: &mut Vec<Reach>) {
-    let words = query.parts.each_ref().map(|part| words(&part.weights));
+    let words = query.parts.each_ref();
+    let words = words.map(|part| scalar::words(&part.weights).map(|word| vreinterpretq_s8_s32(vdupq_n_s32(word))));
     for (number, (head, tail)) in first.heads.iter().zip(first.tails.iter()).enumerate() {
         let mut dots = [[0; BLOCK]; 2];
         let halves = [[head, tail], second.codes[number].each_ref()];

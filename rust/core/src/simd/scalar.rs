@@ -112,6 +112,12 @@ pub(super) fn add_outer(matrix: &mut [f32], [a, b, c, d]: [&[f32]; 4]) {
     }
 }
 
+/// Four weights at a time, as one lane of an instruction takes them.
+#[inline(always)]
+pub(super) fn words(weights: &[i8; SLAB]) -> [i32; SLAB / 4] {
+    std::array::from_fn(|word| i32::from_le_bytes(std::array::from_fn(|byte| weights[4 * word + byte] as u8)))
+}
+
 /// The survivors of one block, given the integer dot product of each vector.
 #[inline(always)]
 pub(super) fn collect(
@@ -210,10 +216,7 @@ fn scan_deep(query: &DeepQuery, first: &Blocks, second: &SecondBlocks, out: &mut
     }
 }
 
-/// Rows of which a sieve makes the inner products before it tests them.
-const SIEVED: usize = 16;
-
-/// The sieve, given the inner products of four rows' codes.
+/// The sieve, sixteen rows a step, given the inner products of four rows' codes.
 #[inline(always)]
 pub(super) fn sieve_by(
     query: &SieveQuery,
@@ -223,17 +226,17 @@ pub(super) fn sieve_by(
     four: impl Fn([&RowCodes; 4]) -> [i32; 4],
 ) {
     let mut kept = 0;
-    for start in (0..left.len()).step_by(SIEVED) {
-        let mut group = [left[start]; SIEVED];
-        let count = SIEVED.min(left.len() - start);
+    for start in (0..left.len()).step_by(BLOCK) {
+        let mut group = [left[start]; BLOCK];
+        let count = BLOCK.min(left.len() - start);
         group[..count].copy_from_slice(&left[start..start + count]);
-        let mut dots = [0; SIEVED];
+        let mut dots = [0; BLOCK];
         for (dots, rows) in dots.as_chunks_mut::<4>().0.iter_mut().zip(group.as_chunks::<4>().0) {
             *dots = four(rows.map(|row| &codes[row.row as usize]));
         }
         let terms = group.map(|row| terms[row.row as usize]);
-        let mut most = [0.0_f32; SIEVED];
-        for lane in 0..SIEVED {
+        let mut most = [0.0_f32; BLOCK];
+        for lane in 0..BLOCK {
             let [residual, error] = terms[lane].map(f32::from);
             group[lane].reach += query.part.unit * dots[lane] as f32 + query.part.error * error + query.offset;
             most[lane] = group[lane].reach + query.residual * residual;
