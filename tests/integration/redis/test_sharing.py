@@ -14,6 +14,7 @@ from tests.support.waiting import until
 
 import nearhit
 from nearhit import AsyncCache, BackendWarning, Cache, OptionError
+from nearhit._core import Request
 from nearhit.backends import RedisBackend, _scripts
 
 PROMPT = "How do I reset the password of my account?"
@@ -339,6 +340,22 @@ def test_one_call_among_all_replicas(server, replica):
     assert len(calls) == 1
 
 
+def test_who_gets_the_right_when_the_answer_has_come_since_gives_it_back(server, replica):
+    writer, other = (replica(server.url, single_flight=True) for _ in range(2))
+    writer.store("asked by two", "answered by one")
+    writer.flush()
+    request = Request("asked by two")
+    token, _ = other._backend.claim(request, 1.0).wait()
+    with server.client() as client:
+        assert (token, client.keys("*:k:*")) == (0, [])
+    fresh = Request("asked by one")
+    token, holder = other._backend.claim(fresh, 1.0).wait()
+    with server.client() as client:
+        assert token > 0
+        assert len(client.keys("*:k:*")) == 1
+    other._backend.release(fresh, holder)
+
+
 def test_others_go_on_when_the_leader_fails_or_its_lock_ends(server, replica):
     caches = [replica(server.url, single_flight=True, flight_seconds=0.3) for _ in range(2)]
     attempts = []
@@ -383,6 +400,7 @@ def test_one_backend_serves_one_cache(server):
 def test_exit_without_close_writes_what_is_left(server, replica):
     code = f"""
 from nearhit import Cache
+from nearhit._core import Request
 from nearhit.backends import RedisBackend, _scripts
 cache = Cache(backend=RedisBackend({server.url!r}))
 for number in range(500):
@@ -398,6 +416,7 @@ def test_a_forked_child_has_connections_of_its_own(server):
     code = f"""
 import os
 from nearhit import Cache
+from nearhit._core import Request
 from nearhit.backends import RedisBackend, _scripts
 cache = Cache(backend=RedisBackend({server.url!r}, deadline=5.0))
 cache.store("parent", "1")

@@ -6,8 +6,7 @@ import asyncio
 import socket
 from types import SimpleNamespace
 
-import hiredis
-
+from nearhit.backends._direct import Intake
 from nearhit.backends._loop_lane import LoopLane
 from nearhit.backends._wire import pack
 
@@ -17,7 +16,7 @@ QUESTION = pack(("PING",))
 async def test_a_server_has_work_before_a_long_turn_of_the_loop_ends():
     ours, theirs = socket.socketpair()
     with theirs:
-        lane = LoopLane(asyncio.get_running_loop(), SimpleNamespace(socket=ours, reader=hiredis.Reader()), 5.0)
+        lane = LoopLane(asyncio.get_running_loop(), SimpleNamespace(socket=ours, intake=Intake(ours)), 5.0)
         lane.start()
         answers = [lane.ask(QUESTION, 1) for _ in range(40)]
         at_once = theirs.recv(1 << 16).count(QUESTION)
