@@ -54,17 +54,20 @@ fn instruction_sets_agree_far_closer_than_quantisation() {
 
 #[test]
 fn a_text_is_embedded_alike_alone_in_a_batch_and_on_threads() {
-    let encoder = encoder(2, 3);
     let texts: Vec<String> = (0..50).map(|n| "ab! ".repeat(n % 13)).collect();
-    for threads in [1, 2, 7, 100] {
-        let mut vectors = vec![f32::NAN; texts.len() * 64];
-        let (encoded, _) = encoder.encode_batch(&texts, threads, &mut vectors).expect("vectors");
-        for ((text, one), vector) in texts.iter().zip(&encoded).zip(vectors.chunks_exact(64)) {
-            assert_eq!(vector, embed(&encoder, text), "{text:?} on {threads} threads");
-            assert_eq!(one.truncated, text.len() / 4 * 2 > 30, "{text:?}");
+    for pooling in [Pooling::Mean, Pooling::First] {
+        let config = Config { layers: 2, pooling, ..tiny_config() };
+        let encoder = Encoder::new(config, tiny_tokeniser(), &random_tensors(&config, 3)).expect("a valid model");
+        for threads in [1, 2, 7, 100] {
+            let mut vectors = vec![f32::NAN; texts.len() * 64];
+            let (encoded, _) = encoder.encode_batch(&texts, threads, &mut vectors).expect("vectors");
+            for ((text, one), vector) in texts.iter().zip(&encoded).zip(vectors.chunks_exact(64)) {
+                assert_eq!(vector, embed(&encoder, text), "{pooling:?}, {text:?} on {threads} threads");
+                assert_eq!(one.truncated, text.len() / 4 * 2 > 30, "{text:?}");
+            }
         }
+        assert!(encoder.encode_batch(&Vec::<String>::new(), 4, &mut []).is_ok());
     }
-    assert!(encoder.encode_batch(&Vec::<String>::new(), 4, &mut []).is_ok());
 }
 
 #[test]
