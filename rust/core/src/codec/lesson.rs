@@ -299,12 +299,12 @@ fn direction(vector: &[f64], rows: &[f32], dim: usize, done: &[f64]) -> Vec<f64>
     }
     let length = |sum: &[f64]| sum.iter().map(|value| value * value).sum::<f64>().sqrt();
     let mut norm = length(&sum);
-    loop {
+    for _ in 0..2 {
         for other in done.chunks_exact(dim) {
             let along: f64 = other.iter().zip(&sum).map(|(x, y)| x * y).sum();
             sum.iter_mut().zip(other).for_each(|(value, element)| *value -= along * element);
         }
-        // Once is enough where little is taken away: the rows were orthonormal to single precision.
+        // Once is enough where little is taken away, as from rows that were orthonormal to single precision.
         let before = std::mem::replace(&mut norm, length(&sum));
         if norm > 0.9 * before {
             break;
