@@ -56,7 +56,10 @@ fn check(basis: &Basis, data: &[Vec<f32>], queries: &[Vec<f32>]) -> std::result:
                     });
                     let reach = f64::from(parts.sum::<f32>() + deep.offset);
                     let rest = f64::from(deep.residual * f32::from(code.whole.residual));
-                    prop_assert!((reach - sum).abs() < 1e-4 && reach + rest >= similarity, "both slabs");
+                    // The scan's weight of the coding error is rounded up to a whole unit of its sum.
+                    let rounded = f64::from(deep.parts[0].unit) * 256.0 / 64.0;
+                    prop_assert!((-1e-4..rounded + 1e-4).contains(&(sum - reach)), "{} {}", sum, reach);
+                    prop_assert!(reach + rest >= similarity, "both slabs");
                 }
             }
         }
