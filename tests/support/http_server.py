@@ -151,10 +151,14 @@ class Server:
             pass
         finally:
             self.open -= 1
-            self._tasks.discard(task)
             writer.close()
-            with contextlib.suppress(ConnectionError):
-                await writer.wait_closed()
+            try:
+                with contextlib.suppress(ConnectionError):
+                    await writer.wait_closed()
+            except asyncio.CancelledError:
+                writer.transport.abort()  # the server ends: what is still to be sent waits for nobody
+            finally:
+                self._tasks.discard(task)  # only now: `close` waits for those that have not closed their connection
 
     def close(self) -> None:
         async def shut() -> None:
