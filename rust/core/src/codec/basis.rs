@@ -1,6 +1,6 @@
 //! The orthogonal map that packs energy into the first dimensions.
 
-use crate::simd::{Columns, HALF, Kernels, SLAB};
+use crate::simd::{Columns, HEAD, Kernels, SLAB};
 use crate::{Error, Result};
 
 /// Slabs that are coded: dimensions beyond them only enter through their norm.
@@ -31,10 +31,14 @@ pub struct Basis {
     stretch: f64,
 }
 
-/// Most that the steps of a slab's halves differ: the weights of a query share one scale.
+/// Most that the steps of a slab's parts differ: the weights of a query share one scale.
 const MAX_STEP_RATIO: f64 = 4.0;
 
-/// One slab: a matrix of `dim` rows of 64 columns, and the quantiser's step in either half of them.
+/// Orders of the Hadamard matrices that a slab's columns are mixed by: two for the head, three for the rest.
+const ORDERS: [usize; 5] = [32, HEAD - 32, 16, 8, 4];
+const _: () = assert!(HEAD == 36 && SLAB == 64);
+
+/// One slab: a matrix of `dim` rows of 64 columns, and the quantiser's steps in its head and in the rest.
 #[derive(Debug)]
 pub(crate) struct Slab {
     pub(crate) matrix: Vec<Columns>,
@@ -141,8 +145,8 @@ impl Basis {
 }
 
 impl Slab {
-    /// Spreads the rows' energies evenly over the columns of either half by a Hadamard matrix, so that one quantiser
-    /// step suits every column of a half and every weight of a query uses its full range.
+    /// Spreads the rows' energies evenly over columns by Hadamard matrices, so that one quantiser step suits every
+    /// column of the head, and one of the rest, and every weight of a query uses its full range.
     fn mixed(dim: usize, rows: &[f64], energies: &[f64]) -> Self {
         let count = rows.len() / dim;
         let mut matrix = vec![Columns([0.0; SLAB]); dim];
@@ -151,27 +155,32 @@ impl Slab {
             for (value, row) in values.iter_mut().zip(rows.chunks_exact(dim)) {
                 *value = row[d];
             }
-            values.as_chunks_mut::<HALF>().0.iter_mut().for_each(hadamard);
+            let mut rest = &mut values[..];
+            for order in ORDERS {
+                let (some, others) = rest.split_at_mut(order);
+                hadamard(some);
+                rest = others;
+            }
             for (column, value) in columns.0.iter_mut().zip(values) {
                 *column = value as f32;
             }
         }
         let even = vec![0.7 / dim as f64; count];
         let energies = energies.get(..count).unwrap_or(&even);
-        let mut halves = energies.chunks(HALF).map(|half| half.iter().sum::<f64>());
-        let steps = [(); 2].map(|()| {
-            let energy = halves.next().unwrap_or(0.0);
-            (GAUSSIAN_STEP * (energy / HALF as f64).sqrt()).clamp(MIN_STEP, MAX_STEP)
+        let (head, rest) = energies.split_at(energies.len().min(HEAD));
+        let steps = [(head, HEAD), (rest, SLAB - HEAD)].map(|(energies, columns)| {
+            let energy = energies.iter().sum::<f64>() / columns as f64;
+            (GAUSSIAN_STEP * energy.sqrt()).clamp(MIN_STEP, MAX_STEP)
         });
         Self { matrix, steps: [steps[0], steps[1].max(steps[0] / MAX_STEP_RATIO)] }
     }
 }
 
-/// Multiplies by the normalised Hadamard matrix of order 32, in place.
-fn hadamard(values: &mut [f64; HALF]) {
+/// Multiplies by the normalised Hadamard matrix, in place; its order is a power of two.
+fn hadamard(values: &mut [f64]) {
     let mut half = 1;
-    while half < HALF {
-        for start in (0..HALF).step_by(2 * half) {
+    while half < values.len() {
+        for start in (0..values.len()).step_by(2 * half) {
             for i in start..start + half {
                 let (a, b) = (values[i], values[i + half]);
                 values[i] = a + b;
@@ -180,8 +189,9 @@ fn hadamard(values: &mut [f64; HALF]) {
         }
         half *= 2;
     }
-    for value in values.iter_mut() {
-        *value /= (HALF as f64).sqrt();
+    let norm = (values.len() as f64).sqrt();
+    for value in values {
+        *value /= norm;
     }
 }
 

@@ -1,7 +1,7 @@
 //! Coding one vector.
 
 use super::{Basis, float_error};
-use crate::simd::{HALF, Kernels, SLAB};
+use crate::simd::{HEAD, Kernels, SLAB};
 
 /// What one unit of a stored residual norm stands for. A norm is at most 1 and a little; 255 units hold it.
 pub(crate) const RESIDUAL_UNIT: f64 = 1.01 / 255.0;
@@ -13,9 +13,9 @@ pub(crate) const ERROR_UNIT: f64 = 1.1 / 255.0;
 /// The code of one vector in one slab.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct SlabCode {
-    /// Level of each dimension, 0..=15; level `c` stands for `(c - 7.5)` steps of its half.
+    /// Level of each dimension, 0..=15; level `c` stands for `(c - 7.5)` steps of its part, the head or the rest.
     pub(crate) levels: [u8; SLAB],
-    /// For the first half alone.
+    /// For the head alone.
     pub(crate) head: Norms,
     /// For the whole slab.
     pub(crate) whole: Norms,
@@ -26,7 +26,7 @@ pub(crate) struct SlabCode {
 pub(crate) struct Norms {
     /// Norm of what lies outside what is coded so far, in [`RESIDUAL_UNIT`].
     pub(crate) residual: u8,
-    /// Norm of the coding error within the half or the slab, in [`ERROR_UNIT`].
+    /// Norm of the coding error within the head or the slab, in [`ERROR_UNIT`].
     pub(crate) error: u8,
 }
 
@@ -49,11 +49,11 @@ pub(crate) fn encode(
     for slab in basis.slabs().iter().take(slabs) {
         let mut finish = |number: usize, y: &[f32; SLAB]| {
             let (levels, missed) = quantise(y, slab.steps);
-            let energies =
-                y.as_chunks::<HALF>().0.iter().map(|half| half.iter().map(|value| value * value).sum::<f32>());
+            let (head, rest) = y.split_at(HEAD);
+            let energies = [head, rest].map(|part| part.iter().map(|value| value * value).sum::<f32>());
             let (mut inside, mut error, mut rest) = (0.0, 0.0, 0.0);
             let mut norms = [Norms { residual: u8::MAX, error: u8::MAX }; 2];
-            for (norms, (energy, missed)) in norms.iter_mut().zip(energies.zip(missed)) {
+            for (norms, (energy, missed)) in norms.iter_mut().zip(energies.into_iter().zip(missed)) {
                 inside += f64::from(energy) * (1.0 - 1e-5);
                 error += f64::from(missed) * (1.0 + 1e-5);
                 rest = (outside[number] - (inside.sqrt() - rounding).max(0.0).powi(2)).max(0.0);
@@ -73,22 +73,25 @@ pub(crate) fn encode(
     }
 }
 
-/// Level of each coordinate, and the squared norm of what they miss in either half.
+/// Level of each coordinate, and the squared norm of what they miss in the head and in the rest.
 fn quantise(y: &[f32; SLAB], steps: [f64; 2]) -> ([u8; SLAB], [f32; 2]) {
     let mut levels = [0; SLAB];
-    let mut missed = [0.0; 2];
-    let halves = levels.as_chunks_mut::<HALF>().0.iter_mut().zip(y.as_chunks::<HALF>().0);
-    for ((levels, y), (step, missed)) in halves.zip(steps.into_iter().zip(&mut missed)) {
-        let step = step as f32;
-        let scale = 1.0 / step;
-        for (level, value) in levels.iter_mut().zip(y) {
-            let code = (value * scale + 8.0).clamp(0.0, 15.0) as u8;
-            let error = value - (f32::from(code) - 7.5) * step;
-            *level = code;
-            *missed += error * error;
-        }
-    }
+    let (head_levels, rest_levels) = levels.split_at_mut(HEAD);
+    let (head, rest) = y.split_at(HEAD);
+    let missed = [quantise_part(head, steps[0], head_levels), quantise_part(rest, steps[1], rest_levels)];
     (levels, missed)
+}
+
+fn quantise_part(y: &[f32], step: f64, levels: &mut [u8]) -> f32 {
+    let (step, mut missed) = (step as f32, 0.0);
+    let scale = 1.0 / step;
+    for (level, value) in levels.iter_mut().zip(y) {
+        let code = (value * scale + 8.0).clamp(0.0, 15.0) as u8;
+        let error = value - (f32::from(code) - 7.5) * step;
+        *level = code;
+        missed += error * error;
+    }
+    missed
 }
 
 /// A norm in whole units, rounded up, with room for the rounding of its own computation.

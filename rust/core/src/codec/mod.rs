@@ -8,7 +8,7 @@
 //!
 //! (Cauchy-Schwarz twice). The norms `|y - c|` and `|r|` are stored with the code, rounded up, so the
 //! right-hand side is known without the vector; every rounding on the way is added to it. A vector whose
-//! bound is below the threshold is no neighbour, for certain. The same holds for the first half of the first slab
+//! bound is below the threshold is no neighbour, for certain. The same holds for the head of the first slab
 //! alone, with norms of its own: it is what a scan looks at first.
 
 mod basis;

@@ -3,7 +3,7 @@
 use super::eigen::Jacobi;
 use super::encode::SlabCode;
 use super::*;
-use crate::simd::{Reach, RowCodes, SLAB, kernels};
+use crate::simd::{HEAD, Reach, RowCodes, SLAB, kernels};
 use proptest::prelude::*;
 
 fn vectors(seed: u64, n: usize, dim: usize, decay: f32) -> Vec<Vec<f32>> {
@@ -35,9 +35,20 @@ fn check(basis: &Basis, data: &[Vec<f32>], queries: &[Vec<f32>]) -> std::result:
             });
             let [head, whole] = bound.first_reach(&codes[0]);
             prop_assert!(head >= similarity && whole >= similarity, "{} {} {}", head, whole, similarity);
-            let scan = bound.scan(0.0);
-            let dot: i32 = scan.weights.iter().zip(codes[0].levels).map(|(w, c)| i32::from(*w) * i32::from(c)).sum();
-            let reach = bound.start()((dot << 6) + i32::from(scan.whole.error) * i32::from(codes[0].whole.error));
+            let (scan, weights) = (bound.scan(similarity as f32), bound.weights());
+            let dot =
+                |levels: &[u8]| weights.iter().zip(levels).map(|(w, c)| i32::from(*w) * i32::from(*c)).sum::<i32>();
+            let (cut, norms) = (scan.head, codes[0].head);
+            let norms =
+                i32::from(cut.residual) * i32::from(norms.residual) + i32::from(cut.error) * i32::from(norms.error);
+            let (in_head, exact) = (dot(&codes[0].levels[..HEAD]) + norms, (head - similarity) / bound.head_unit());
+            // Rounding the norms' weights to bytes loses a unit of each at most, and the limit less than four.
+            let above = f64::from(in_head - cut.limit);
+            prop_assert!(above >= 0.0 && (exact - 1.0..exact + 516.0).contains(&above), "{} {}", above, exact);
+            let (whole, norms) = (scan.whole, codes[0].whole);
+            let partial = (dot(&codes[0].levels) << 6) + i32::from(whole.error) * i32::from(norms.error);
+            prop_assert!(partial + i32::from(whole.residual) * i32::from(norms.residual) >= whole.limit);
+            let reach = bound.start()(partial);
             let mut sum = f64::from(reach);
             let mut left = vec![Reach { row: 0, reach }];
             for (slab, code) in codes.iter().enumerate().skip(1) {
@@ -50,10 +61,11 @@ fn check(basis: &Basis, data: &[Vec<f32>], queries: &[Vec<f32>]) -> std::result:
                 prop_assert!(left.len() == 1 && (f64::from(left[0].reach) - sum).abs() < 1e-4, "slab {}", slab);
                 if slab == 1 {
                     let deep = bound.scan_deep(0.0);
-                    let parts = deep.parts.iter().zip(&codes).map(|(part, code)| {
-                        let products = part.weights.iter().zip(code.levels).map(|(w, c)| i32::from(*w) * i32::from(c));
-                        part.unit * products.sum::<i32>() as f32 + part.error * f32::from(code.whole.error)
-                    });
+                    let dots = [dot(&codes[0].levels), (kernels().code_dot)(&row, query.weights())];
+                    let parts =
+                        deep.parts.iter().zip(&codes).zip(dots).map(|((part, code), dot)| {
+                            part.unit * dot as f32 + part.error * f32::from(code.whole.error)
+                        });
                     let reach = f64::from(parts.sum::<f32>() + deep.offset);
                     let rest = f64::from(deep.residual * f32::from(code.whole.residual));
                     // The scan's weight of the coding error is rounded up to a whole unit of its sum.
@@ -110,7 +122,7 @@ fn energy_goes_first() {
         let basis = learn(dim, &shuffled);
         let energy = |values: &[f32]| values.iter().map(|value| f64::from(*value).powi(2)).sum::<f64>() / 500.0;
         let kept: f64 = shuffled.iter().map(|row| energy(&basis.project(kernels(), 0, row))).sum();
-        let best: f64 = data.iter().map(|row| energy(&row[..64])).sum();
+        let best: f64 = data.iter().map(|row| energy(&row[..SLAB])).sum();
         assert!(kept > best - 0.01, "{dim}: {kept} of {best}");
     }
 }

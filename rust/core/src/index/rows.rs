@@ -169,8 +169,18 @@ impl Rows {
     /// Similarity of one vector with a query.
     #[inline]
     pub(crate) fn score(&self, kernels: &Kernels, query: &[f32], slot: usize) -> f32 {
-        let dim = query.len();
-        let range = slot * dim..(slot + 1) * dim;
+        self.score_at(kernels, query, slot, slot * query.len())
+    }
+
+    /// What the start of the first vector adds to its similarity with a query, of which this is the start.
+    #[inline]
+    pub(crate) fn score_start(&self, kernels: &Kernels, start: &[f32]) -> f32 {
+        self.score_at(kernels, start, 0, 0)
+    }
+
+    #[inline]
+    fn score_at(&self, kernels: &Kernels, query: &[f32], slot: usize, first: usize) -> f32 {
+        let range = first..first + query.len();
         match self {
             Self::F32(rows) => (kernels.dot)(&rows[range], query),
             Self::F16(rows) => (kernels.dot_half)(&rows[range], query),

@@ -2,13 +2,14 @@
 
 use super::page::{PAGE, Page};
 use crate::codec::{Basis, SlabCode, encode};
-use crate::simd::{BLOCK, Block, Blocks, HALF, Kernels, LINES, Line, RowCodes, SLAB, SecondBlocks, Terms};
+use crate::simd::{BLOCK, Blocks, HEAD, Head, Kernels, Piece, RUN, RowCodes, SLAB};
 use crate::values::Values;
-use bytemuck::cast_slice;
+use bytemuck::{Zeroable, cast_slice};
 use std::sync::Arc;
 
 /// Pages in a full segment.
 pub(crate) const SEGMENT: usize = 64;
+const _: () = assert!(SEGMENT * PAGE <= RUN * BLOCK);
 
 /// Pages in the order of their ids, immutable but for live bits, and codes once a basis is known.
 #[derive(Debug)]
@@ -23,7 +24,7 @@ pub(crate) struct Codes {
     pub(crate) basis: Arc<Basis>,
     pub(crate) blocks: Blocks,
     /// The second slab once more in blocks, if the basis has one: where most rows are left, reading all of them so is quicker.
-    pub(crate) second: Option<SecondBlocks>,
+    pub(crate) second: Option<Blocks>,
     pub(crate) later: Vec<LaterSlab>,
 }
 
@@ -48,13 +49,11 @@ impl Segment {
         let codes = parts.first().and_then(|part| part.codes.as_ref()).map(|first| {
             let mut codes = Codes::with_capacity(&first.basis, first.later.len(), pages.len());
             for other in parts.iter().filter_map(|part| part.codes.as_ref()) {
-                codes.blocks.heads.extend_from_slice(&other.blocks.heads);
-                codes.blocks.head_terms.extend_from_slice(&other.blocks.head_terms);
-                codes.blocks.tails.extend_from_slice(&other.blocks.tails);
-                codes.blocks.terms.extend_from_slice(&other.blocks.terms);
-                if let (Some(second), Some(other)) = (&mut codes.second, &other.second) {
-                    second.codes.extend_from_slice(&other.codes);
-                    second.terms.extend_from_slice(&other.terms);
+                for (slab, other) in codes.in_blocks().zip([Some(&other.blocks), other.second.as_ref()]) {
+                    if let Some(other) = other {
+                        slab.heads.extend_from_slice(&other.heads);
+                        slab.rests.extend_from_slice(&other.rests);
+                    }
                 }
                 for (slab, other) in codes.later.iter_mut().zip(&other.later) {
                     slab.codes.extend_from_slice(&other.codes);
@@ -98,16 +97,11 @@ impl Codes {
         let blocks = pages * PAGE / BLOCK;
         let slab =
             |_| LaterSlab { codes: Values::with_capacity(pages * PAGE), terms: Values::with_capacity(pages * PAGE) };
+        let in_blocks = || Blocks { heads: Values::with_capacity(blocks), rests: Values::with_capacity(blocks) };
         Self {
             basis: basis.clone(),
-            blocks: Blocks {
-                heads: Values::with_capacity(blocks),
-                head_terms: Values::with_capacity(blocks),
-                tails: Values::with_capacity(blocks),
-                terms: Values::with_capacity(blocks),
-            },
-            second: (basis.slabs().len() > 1)
-                .then(|| SecondBlocks { codes: Values::with_capacity(blocks), terms: Values::with_capacity(blocks) }),
+            blocks: in_blocks(),
+            second: (basis.slabs().len() > 1).then(in_blocks),
             later: (1..basis.slabs().len().min(later + 1)).map(slab).collect(),
         }
     }
@@ -121,42 +115,30 @@ impl Codes {
 
     /// Everything of the codes and terms, as bytes; each array has as many for every page.
     pub(crate) fn arrays(&self) -> impl Iterator<Item = &[u8]> {
-        let Blocks { heads, head_terms, tails, terms } = &self.blocks;
-        let first = [
-            cast_slice(heads.as_flattened()),
-            cast_slice(head_terms),
-            cast_slice(tails.as_flattened()),
-            cast_slice(terms),
-        ];
-        let second = self
-            .second
-            .iter()
-            .flat_map(|second| [cast_slice(second.codes.as_flattened().as_flattened()), cast_slice(&second.terms)]);
+        let in_blocks = [Some(&self.blocks), self.second.as_ref()].into_iter().flatten();
+        let in_blocks = in_blocks.flat_map(|slab| [cast_slice(slab.heads.as_flattened()), cast_slice(&slab.rests)]);
         let later = self.later.iter().flat_map(|slab| [cast_slice(&slab.codes), slab.terms.as_flattened()]);
-        first.into_iter().chain(second).chain(later)
+        in_blocks.chain(later)
+    }
+
+    /// The slabs that are kept in blocks.
+    fn in_blocks(&mut self) -> impl Iterator<Item = &mut Blocks> {
+        std::iter::once(&mut self.blocks).chain(&mut self.second)
     }
 
     /// Bytes held, the basis not counted.
     pub(crate) fn nbytes(&self) -> usize {
-        let Blocks { heads, head_terms, tails, terms } = &self.blocks;
-        let blocks = heads.nbytes() + head_terms.nbytes() + tails.nbytes() + terms.nbytes();
+        let in_blocks = |slab: &Blocks| slab.heads.nbytes() + slab.rests.nbytes();
         let slab = |slab: &LaterSlab| size_of::<LaterSlab>() + slab.codes.nbytes() + slab.terms.nbytes();
-        let second = self.second.as_ref().map_or(0, |second| second.codes.nbytes() + second.terms.nbytes());
-        blocks + second + self.later.iter().map(slab).sum::<usize>()
+        in_blocks(&self.blocks) + self.second.as_ref().map_or(0, in_blocks) + self.later.iter().map(slab).sum::<usize>()
     }
 
     /// Codes a page; slots without a row get codes of zero and stay dead.
     pub(crate) fn push(&mut self, page: &Page, kernels: &Kernels) {
         let start = self.blocks.heads.len() * BLOCK;
-        for half in [&mut self.blocks.heads, &mut self.blocks.tails] {
-            half.extend_with(PAGE / BLOCK, [Line([0; 64]); LINES]);
-        }
-        for terms in [&mut self.blocks.head_terms, &mut self.blocks.terms] {
-            terms.extend_with(PAGE / BLOCK, Terms([0; 2 * BLOCK]));
-        }
-        if let Some(second) = &mut self.second {
-            second.codes.extend_with(PAGE / BLOCK, [[Line([0; 64]); LINES]; 2]);
-            second.terms.extend_with(PAGE / BLOCK, Terms([0; 2 * BLOCK]));
+        for slab in self.in_blocks() {
+            slab.heads.extend_with(PAGE / BLOCK, Zeroable::zeroed());
+            slab.rests.extend_with(PAGE / BLOCK, Zeroable::zeroed());
         }
         for slab in &mut self.later {
             slab.codes.extend_with(PAGE, RowCodes([0; SLAB / 2]));
@@ -177,35 +159,27 @@ impl Codes {
     }
 
     fn put(&mut self, row: usize, slab: usize, code: &SlabCode) {
-        let (block, lane) = (row / BLOCK, row % BLOCK);
-        if slab == 0 {
-            let blocks = &mut self.blocks;
-            transpose(code, lane, [&mut blocks.heads[block], &mut blocks.tails[block]]);
-            for (terms, norms) in [(&mut blocks.head_terms, code.head), (&mut blocks.terms, code.whole)] {
-                terms[block].0[2 * lane..2 * lane + 2].copy_from_slice(&[norms.residual, norms.error]);
-            }
-        } else {
-            if let Some(second) = self.second.as_mut().filter(|_| slab == 1) {
-                let [first, other] = &mut second.codes[block];
-                transpose(code, lane, [first, other]);
-                let terms = [code.whole.residual, code.whole.error];
-                second.terms[block].0[2 * lane..2 * lane + 2].copy_from_slice(&terms);
-            }
-            if let Some(slab) = self.later.get_mut(slab - 1) {
-                slab.codes[row] = RowCodes(std::array::from_fn(|b| code.levels[b] | code.levels[b + SLAB / 2] << 4));
-                slab.terms[row] = [code.whole.residual, code.whole.error];
-            }
+        let norms = [code.whole.residual, code.whole.error];
+        if let Some(blocks) = self.in_blocks().nth(slab) {
+            let (block, lane) = (row / BLOCK, row % BLOCK);
+            let (head, rest) = code.levels.split_at(HEAD);
+            transpose(&mut blocks.heads[block], lane, head, [code.head.residual, code.head.error]);
+            *blocks.rests[block].of_mut(lane) = Piece::new(rest, norms);
+        }
+        if let Some(slab) = slab.checked_sub(1).and_then(|later| self.later.get_mut(later)) {
+            slab.codes[row] = RowCodes(std::array::from_fn(|b| code.levels[b] | code.levels[b + SLAB / 2] << 4));
+            slab.terms[row] = norms;
         }
     }
 }
 
-/// Puts a vector's levels in their places in both halves of its block.
-fn transpose(code: &SlabCode, lane: usize, halves: [&mut Block; 2]) {
-    for (half, levels) in halves.into_iter().zip(code.levels.as_chunks::<HALF>().0) {
-        for (line, levels) in half.iter_mut().zip(levels.as_chunks::<8>().0) {
-            for byte in 0..4 {
-                line.0[4 * lane + byte] = levels[byte] | levels[4 + byte] << 4;
-            }
+/// Puts a vector's levels in the head of a slab, and what they leave out, in their places in its block.
+fn transpose(head: &mut Head, lane: usize, levels: &[u8], norms: [u8; 2]) {
+    for (line, levels) in head.iter_mut().zip(levels.chunks(8)) {
+        let (low, high) = levels.split_at(levels.len() / 2);
+        for (byte, (low, high)) in line.0[4 * lane..].iter_mut().zip(low.iter().zip(high)) {
+            *byte = low | high << 4;
         }
     }
+    head[HEAD / 8].0[4 * lane + 2..4 * lane + 4].copy_from_slice(&norms);
 }

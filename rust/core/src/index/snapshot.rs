@@ -20,7 +20,7 @@ impl Snapshot {
         if let Some(tail) = self.tail.as_ref().filter(|tail| id >= tail.first_id()) {
             let slot = usize::try_from(id - tail.first_id()).ok().filter(|slot| *slot < tail.capacity())?;
             let row = tail.row(slot).filter(|_| tail.live.bits() & (1 << slot) != 0)?;
-            return Some(look(row.as_ref(), 0));
+            return Some(look(&row.row, 0));
         }
         let segment = self.segments.get(self.segments.partition_point(|segment| segment.last_id() < id))?;
         let page = segment.pages.get(segment.pages.partition_point(|page| page.id(page.len() - 1) < id))?;
@@ -42,7 +42,7 @@ impl Snapshot {
         for slot in bits(tail.live.bits()) {
             let id = tail.first_id() + slot as u64;
             if let Some(row) = tail.row(slot).filter(|_| id >= first_id)
-                && !look(id, row.as_ref(), 0)
+                && !look(id, &row.row, 0)
             {
                 return;
             }

@@ -7,7 +7,7 @@ use super::rows::{Rows, Storage};
 use super::segment::{SEGMENT, Segment};
 use super::snapshot::Snapshot;
 use super::sync::Handle;
-use super::tail::Tail;
+use super::tail::{Recent, Tail};
 use crate::codec::{Basis, Lesson, SharedBasis};
 use crate::simd::Kernels;
 use std::collections::BTreeMap;
@@ -150,7 +150,7 @@ impl Writer {
 
     /// Appends a vector, times `scale`, and returns its id.
     pub(crate) fn push(&mut self, vector: &[f32], scale: f64, kernels: &Kernels) -> u64 {
-        let row = self.row(vector, scale);
+        let row = Recent::new(self.row(vector, scale), self.dim, kernels);
         let id = self.next_id;
         self.next_id += 1;
         match &self.now.tail {

@@ -1,16 +1,18 @@
 //! AVX2: byte products added up in 16 bits first. A code is at most 15 and a weight at most 127 in
-//! size, so the eight pairs of products in half a slab stay below 30,480: no sum saturates.
+//! size, so the eight pairs of products of four lines stay below 30,480: no sum saturates.
 #![cfg_attr(not(test), expect(clippy::wildcard_imports, reason = "dozens of intrinsics, told apart by their prefix"))]
 #![expect(unsafe_code, reason = "intrinsics and the call into functions compiled for an instruction set")]
 
-use super::left::{CHUNK, Left, Sums};
-use super::scalar::{self, LANES, add_bytes, add_tail, collect, reduce};
+use super::scalar::{self, LANES, add_bytes, add_tail, reduce, scan_by, scan_deep_by};
 use super::{
-    Block, Blocks, Candidate, Columns, Cut, DeepQuery, FRACTION_BITS, HALF, Isa, Kernels, Reach, RowCodes, SLAB,
-    ScanQuery, SecondBlocks, SieveQuery, Terms,
+    BLOCK, Blocks, Candidate, Columns, DeepQuery, HEAD, Head, Isa, Kernels, Piece, Reach, Rest, RowCodes, SLAB,
+    ScanQuery, SieveQuery, Words,
 };
 use crate::codec::half;
 use std::arch::x86_64::*;
+
+/// Lines that are added up in 16 bits.
+const NARROW: usize = 4;
 
 /// The table, if this machine has every feature that the functions below are compiled with.
 pub(super) fn kernels() -> Option<&'static Kernels> {
@@ -71,9 +73,9 @@ fn scan(query: &ScanQuery, blocks: &Blocks, out: &mut Vec<Candidate>) -> usize {
     unsafe { scan_wide(query, blocks, out) }
 }
 
-fn scan_deep(query: &DeepQuery, first: &Blocks, second: &SecondBlocks, out: &mut Vec<Reach>) {
+fn scan_deep(query: &DeepQuery, slabs: [&Blocks; 2], out: &mut Vec<Reach>) {
     // SAFETY: `kernels` hands this function out only after detecting the features of `scan_deep_wide`.
-    unsafe { scan_deep_wide(query, first, second, out) }
+    unsafe { scan_deep_wide(query, slabs, out) }
 }
 
 fn code_dot(codes: &RowCodes, weights: &[i8; SLAB]) -> i32 {
@@ -205,110 +207,90 @@ fn add_outer_wide(matrix: &mut [f32], x: [&[f32]; 4]) {
 
 #[target_feature(enable = "avx2,f16c")]
 fn scan_wide(query: &ScanQuery, blocks: &Blocks, out: &mut Vec<Candidate>) -> usize {
-    let words = scalar::words(&query.weights).map(|word| _mm256_set1_epi32(word));
-    let (head_words, tail_words) = words.split_at(HALF / 4);
-    let (tails, tail_terms) = (&blocks.tails[..], &blocks.terms[..]);
-    if query.head.limit == i32::MIN {
-        // Nothing to leave out: one pass, in the order of memory.
-        let halves = blocks.heads.iter().zip(tails);
-        for (number, ((head, tail), terms)) in halves.zip(tail_terms).enumerate() {
-            let dots = slab_dots([head, tail], &words);
-            let mask = passing(query.whole, dots, terms);
-            if mask != 0 {
-                collect(query, &stored(dots).0, terms, mask, number, out);
-            }
-        }
-        return tails.len();
-    }
-    let (mut passed, mut left) = (0, Left::new());
-    let chunks = blocks.heads.chunks(CHUNK).zip(blocks.head_terms.chunks(CHUNK));
-    for (chunk, (heads, terms)) in chunks.enumerate() {
-        left.clear();
-        for (number, (head, terms)) in heads.iter().zip(terms).enumerate() {
-            let dots = half_dots(head, head_words, [_mm256_setzero_si256(); 2]);
-            let mask = passing(query.head, dots, terms);
-            left.offer(chunk * CHUNK + number, stored(dots), mask != 0);
-        }
-        passed += left.len();
-        for (sums, number) in left.iter() {
-            // SAFETY: `Sums` is 64 bytes, aligned to 64, in two parts of 32.
-            let start = unsafe {
-                [_mm256_load_si256(sums.0.as_ptr().cast()), _mm256_load_si256(sums.0.as_ptr().add(8).cast())]
-            };
-            let (tail, terms) = (&tails[number], &tail_terms[number]);
-            let dots = half_dots(tail, tail_words, start);
-            let mask = passing(query.whole, dots, terms);
-            if mask != 0 {
-                collect(query, &stored(dots).0, terms, mask, number, out);
-            }
-        }
-    }
-    passed
+    let (words, pieces) = (spread(&query.words.head), piece_words(&query.words));
+    scan_by(query, blocks, out, |head| head_dots(head, &words), |rest| rest_dots(rest, pieces))
 }
 
 #[target_feature(enable = "avx2,f16c")]
-fn scan_deep_wide(query: &DeepQuery, first: &Blocks, second: &SecondBlocks, out: &mut Vec<Reach>) {
-    let words = query.parts.each_ref().map(|part| scalar::words(&part.weights).map(|word| _mm256_set1_epi32(word)));
-    let blocks = first.heads.iter().zip(first.tails.iter()).zip(second.codes.iter());
-    let terms = first.terms.iter().zip(second.terms.iter());
-    for (number, (((head, tail), [third, fourth]), terms)) in blocks.zip(terms).enumerate() {
-        let dots = [slab_dots([head, tail], &words[0]), slab_dots([third, fourth], &words[1])].map(stored);
-        scalar::collect_deep(query, dots.each_ref().map(|sums| &sums.0), [terms.0, terms.1], number, out);
-    }
+fn scan_deep_wide(query: &DeepQuery, slabs: [&Blocks; 2], out: &mut Vec<Reach>) {
+    let words = query.parts.each_ref().map(|part| (spread(&part.words.head), piece_words(&part.words)));
+    let head = |slab: usize, head: &Head| head_dots(head, &words[slab].0);
+    scan_deep_by(query, slabs, out, head, |slab, rest| rest_dots(rest, words[slab].1));
 }
 
-/// The dot products of a whole slab.
+/// Each word in every lane.
 #[inline]
 #[target_feature(enable = "avx2,f16c")]
-fn slab_dots([first, second]: [&Block; 2], words: &[__m256i; SLAB / 4]) -> [__m256i; 2] {
-    let (first_words, second_words) = words.split_at(HALF / 4);
-    half_dots(second, second_words, half_dots(first, first_words, [_mm256_setzero_si256(); 2]))
+fn spread<const LINES: usize>(words: &[[i32; 2]; LINES]) -> [[__m256i; 2]; LINES] {
+    let mut lanes = [[_mm256_setzero_si256(); 2]; LINES];
+    for (lanes, words) in lanes.iter_mut().zip(words) {
+        for (lanes, word) in lanes.iter_mut().zip(words) {
+            *lanes = _mm256_set1_epi32(*word);
+        }
+    }
+    lanes
 }
 
-/// Adds the dot products of half a slab, eight vectors in each part.
+/// The weights of a piece's low and high halves.
 #[inline]
 #[target_feature(enable = "avx2,f16c")]
-fn half_dots(block: &Block, words: &[__m256i], mut dots: [__m256i; 2]) -> [__m256i; 2] {
+fn piece_words(words: &Words) -> [__m128i; 2] {
+    let [low, high] = &words.rest;
+    // SAFETY: either is 16 bytes.
+    unsafe { [_mm_loadu_si128(low.as_ptr().cast()), _mm_loadu_si128(high.as_ptr().cast())] }
+}
+
+/// The dot products of a block's heads. The norms count for nothing: both of their halves have weights of 0.
+#[inline]
+#[target_feature(enable = "avx2,f16c")]
+fn head_dots(head: &Head, words: &[[__m256i; 2]; HEAD / 8 + 1]) -> [i32; BLOCK] {
     let low_half = _mm256_set1_epi8(15);
     let ones = _mm256_set1_epi16(1);
-    for (part, dots) in dots.iter_mut().enumerate() {
-        let mut sums = _mm256_setzero_si256();
-        for (line, words) in block.iter().zip(words.as_chunks::<2>().0) {
-            // SAFETY: a `Line` is 64 bytes, aligned to 64; `part` counts its two parts of 32.
-            let codes = unsafe { _mm256_load_si256(line.0.as_ptr().add(32 * part).cast()) };
-            let low = _mm256_and_si256(codes, low_half);
-            let high = _mm256_and_si256(_mm256_srli_epi16::<4>(codes), low_half);
-            sums = _mm256_add_epi16(sums, _mm256_maddubs_epi16(low, words[0]));
-            sums = _mm256_add_epi16(sums, _mm256_maddubs_epi16(high, words[1]));
+    let mut dots = [0; BLOCK];
+    for (half, dots) in dots.as_chunks_mut::<8>().0.iter_mut().enumerate() {
+        let mut total = _mm256_setzero_si256();
+        for (lines, words) in head.chunks(NARROW).zip(words.chunks(NARROW)) {
+            let mut sums = _mm256_setzero_si256();
+            for (line, words) in lines.iter().zip(words) {
+                // SAFETY: a `Line` is 64 bytes, aligned to 64; `half` counts its two parts of 32.
+                let codes = unsafe { _mm256_load_si256(line.0.as_ptr().add(32 * half).cast()) };
+                let low = _mm256_and_si256(codes, low_half);
+                let high = _mm256_and_si256(_mm256_srli_epi16::<4>(codes), low_half);
+                sums = _mm256_add_epi16(sums, _mm256_maddubs_epi16(low, words[0]));
+                sums = _mm256_add_epi16(sums, _mm256_maddubs_epi16(high, words[1]));
+            }
+            total = _mm256_add_epi32(total, _mm256_madd_epi16(sums, ones));
         }
-        *dots = _mm256_add_epi32(*dots, _mm256_madd_epi16(sums, ones));
+        // SAFETY: `dots` is eight integers of 32 bits.
+        unsafe { _mm256_storeu_si256(dots.as_mut_ptr().cast(), total) };
     }
     dots
 }
 
-/// One bit for each vector that passes a test.
+/// The dot products of a block's pieces.
 #[inline]
 #[target_feature(enable = "avx2,f16c")]
-fn passing(cut: Cut, dots: [__m256i; 2], terms: &Terms) -> u32 {
-    let pair = _mm256_set1_epi32(cut.pair());
-    let limit = _mm256_set1_epi32(cut.limit);
-    let mut mask = 0;
-    for (part, dots) in dots.into_iter().enumerate() {
-        // SAFETY: `Terms` is 32 bytes; `part` counts its two parts of 16.
-        let bytes = unsafe { _mm_loadu_si128(terms.0.as_ptr().add(16 * part).cast()) };
-        let extra = _mm256_madd_epi16(_mm256_cvtepu8_epi16(bytes), pair);
-        let bound = _mm256_add_epi32(_mm256_slli_epi32::<{ FRACTION_BITS as i32 }>(dots), extra);
-        // AVX2 only compares with "greater": what is not below passes.
-        let below = _mm256_movemask_ps(_mm256_castsi256_ps(_mm256_cmpgt_epi32(limit, bound)));
-        mask |= (!below as u32 & 0xff) << (8 * part);
+fn rest_dots(rest: &Rest, words: [__m128i; 2]) -> [i32; BLOCK] {
+    let mut dots = [0; BLOCK];
+    for (at, dots) in dots.as_chunks_mut::<4>().0.iter_mut().enumerate() {
+        let piece = |lane: usize| piece_dots(rest.of(4 * at + lane), words);
+        let sums = _mm_hadd_epi32(_mm_hadd_epi32(piece(0), piece(1)), _mm_hadd_epi32(piece(2), piece(3)));
+        // SAFETY: `dots` is four integers of 32 bits.
+        unsafe { _mm_storeu_si128(dots.as_mut_ptr().cast(), sums) };
     }
-    mask
+    dots
 }
 
+/// Four sums that together are a piece's dot product.
 #[inline]
-fn stored(sums: [__m256i; 2]) -> Sums {
-    // SAFETY: both are sixteen integers of 32 bits, in the same order.
-    unsafe { std::mem::transmute::<[__m256i; 2], Sums>(sums) }
+#[target_feature(enable = "avx2,f16c")]
+fn piece_dots(piece: &Piece, words: [__m128i; 2]) -> __m128i {
+    let low_half = _mm_set1_epi8(15);
+    // SAFETY: a `Piece` is 16 bytes.
+    let codes = unsafe { _mm_loadu_si128(piece.0.as_ptr().cast()) };
+    let low = _mm_maddubs_epi16(_mm_and_si128(codes, low_half), words[0]);
+    let high = _mm_maddubs_epi16(_mm_and_si128(_mm_srli_epi16::<4>(codes), low_half), words[1]);
+    _mm_madd_epi16(_mm_add_epi16(low, high), _mm_set1_epi16(1))
 }
 
 /// Both halves of a row's weights.

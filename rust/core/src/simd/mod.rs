@@ -16,8 +16,6 @@ mod avx512;
 mod detected;
 pub(crate) mod encode;
 pub(crate) mod gemm;
-#[cfg(target_arch = "x86_64")]
-mod left;
 #[cfg(target_arch = "aarch64")]
 mod neon;
 mod plain;
@@ -34,50 +32,88 @@ pub(crate) use prefetch::prefetch;
 pub(crate) const SLAB: usize = 64;
 /// Vectors in one block of the transposed layout.
 pub(crate) const BLOCK: usize = 16;
-/// Dimensions of half a slab. The first half, where most of the energy is, rules out most blocks by itself.
-pub(crate) const HALF: usize = SLAB / 2;
-/// Cache lines of codes in one block: 16 vectors x 32 dimensions x 4 bits.
-pub(crate) const LINES: usize = BLOCK * HALF / 2 / 64;
-/// Fixed-point fraction bits of the bound's float terms beside the integer dot product.
+/// Most blocks of a run: a full segment of the index.
+pub(crate) const RUN: usize = 256;
+/// Dimensions of a slab's head. The first slab's, where most of the energy is, rules out most blocks by itself.
+pub(crate) const HEAD: usize = 36;
+/// Dimensions of the rest of a slab.
+pub(crate) const REST: usize = SLAB - HEAD;
+/// Fixed-point fraction bits of the bound's float terms beside the integer dot product of a whole slab.
 pub(crate) const FRACTION_BITS: u32 = 6;
 
-/// One cache line of codes. Line `j` of a block holds for each of its 16 vectors four bytes; byte
-/// `b` holds dimension `8j + b` of its half of the slab in its low and `8j + 4 + b` in its high half.
+/// One cache line of a head: four bytes for each of 16 vectors. Byte `b` of line `j` holds dimension `8j + b` in its low and
+/// `8j + 4 + b` in its high half. In the last line, only bytes 0 and 1 hold codes, of dimensions 32 to 35; byte 2 is the norm
+/// outside the head, and byte 3 the coding error within it: so the test of a head is one sum of products, bytes with weights.
 #[derive(Debug, Clone, Copy)]
 #[repr(C, align(64))]
 pub(crate) struct Line(pub(crate) [u8; 64]);
 
-/// The codes of 16 vectors in half a slab, transposed.
-pub(crate) type Block = [Line; LINES];
+/// The heads' codes of 16 vectors, transposed.
+pub(crate) type Head = [Line; HEAD / 8 + 1];
 
-/// The codes of 16 vectors in both halves of a slab.
-pub(crate) type WholeBlock = [Block; 2];
+/// One vector's code in the rest of a slab: byte `b` of the first fourteen holds dimension `b` in its low and `14 + b` in its
+/// high half; then come the norm outside the slab and the coding error within it. A vector that its head does not rule out
+/// costs one cache line more so, transposed it would be four.
+#[derive(Debug, Clone, Copy)]
+#[repr(C, align(16))]
+pub(crate) struct Piece(pub(crate) [u8; 16]);
 
-/// The codes of a run of vectors in their second slab, block by block: read where the first leaves most of them.
-#[derive(Debug, Default)]
-pub(crate) struct SecondBlocks {
-    pub(crate) codes: Values<WholeBlock>,
-    /// What belongs to both slabs together: norms outside them, coding errors in the second.
-    pub(crate) terms: Values<Terms>,
-}
+/// The pieces of 16 vectors. Vector `v` is the one at `4 (v % 4) + v / 4`: four registers of four pieces, as they lie, add up
+/// to sums in the order of the vectors.
+#[derive(Debug, Clone, Copy)]
+#[repr(C, align(64))]
+pub(crate) struct Rest([Piece; BLOCK]);
 
-/// The codes of a run of vectors in their first slab, block by block.
+/// The codes of a run of vectors in one slab, block by block.
 #[derive(Debug, Default)]
 pub(crate) struct Blocks {
-    /// First halves of the slab: all that a scan reads of most blocks.
-    pub(crate) heads: Values<Block>,
-    /// What belongs to the first halves: norms outside them, coding errors within.
-    pub(crate) head_terms: Values<Terms>,
-    /// Second halves.
-    pub(crate) tails: Values<Block>,
-    /// What belongs to both halves together.
-    pub(crate) terms: Values<Terms>,
+    /// All that a scan reads of most blocks.
+    pub(crate) heads: Values<Head>,
+    pub(crate) rests: Values<Rest>,
 }
 
-/// Per-vector terms of the bound for one block: residual norm and coding error, interleaved.
-#[derive(Debug, Clone, Copy)]
-#[repr(C, align(32))]
-pub(crate) struct Terms(pub(crate) [u8; 2 * BLOCK]);
+impl Line {
+    /// What a last line holds of a vector beside its codes.
+    fn terms(&self, lane: usize) -> [u8; 2] {
+        [self.0[4 * lane + 2], self.0[4 * lane + 3]]
+    }
+}
+
+impl Piece {
+    /// From a level for each dimension, and the slab's norms.
+    pub(crate) fn new(levels: &[u8], [residual, error]: [u8; 2]) -> Self {
+        let (low, high) = levels.split_at(REST / 2);
+        let mut bytes = [0; 16];
+        for (byte, (low, high)) in bytes.iter_mut().zip(low.iter().zip(high)) {
+            *byte = low | high << 4;
+        }
+        bytes[REST / 2..].copy_from_slice(&[residual, error]);
+        Self(bytes)
+    }
+
+    /// The norm outside the slab and the coding error within it.
+    fn terms(&self) -> [u8; 2] {
+        [self.0[REST / 2], self.0[REST / 2 + 1]]
+    }
+}
+
+impl Rest {
+    fn of(&self, lane: usize) -> &Piece {
+        &self.0[4 * (lane % 4) + lane / 4 % 4]
+    }
+
+    /// The piece of the vector in a lane.
+    pub(crate) fn of_mut(&mut self, lane: usize) -> &mut Piece {
+        &mut self.0[4 * (lane % 4) + lane / 4 % 4]
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+impl Blocks {
+    fn piece(&self, row: u32) -> &Piece {
+        self.rests[row as usize / BLOCK].of(row as usize % BLOCK)
+    }
+}
 
 /// One row of a projection: what one coordinate of a vector adds to each of a slab's columns.
 #[derive(Debug, Clone, Copy)]
@@ -90,19 +126,65 @@ pub(crate) struct Columns(pub(crate) [f32; SLAB]);
 #[repr(C, align(32))]
 pub(crate) struct RowCodes(pub(crate) [u8; SLAB / 2]);
 
-/// A query prepared for [`Kernels::scan`]. Where no vector of a block passes the test of the first half, the block is
-/// passed over; of the others, those vectors survive that pass the test of the whole.
+/// A slab's weights, in -127..=127, in the order of codes, and none for the norms.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Words {
+    /// For the low and the high halves of each line of a head, four to a word.
+    head: [[i32; 2]; HEAD / 8 + 1],
+    /// For the low and the high halves of a piece.
+    rest: [[i8; 16]; 2],
+}
+
+impl Words {
+    /// From the weight of each dimension.
+    pub(crate) fn new(weights: &[i8; SLAB]) -> Self {
+        let (head, rest) = weights.split_at(HEAD);
+        let mut words = [[0; 2]; HEAD / 8 + 1];
+        for (words, weights) in words.iter_mut().zip(head.chunks(8)) {
+            for (word, weights) in words.iter_mut().zip(weights.chunks(weights.len() / 2)) {
+                let mut bytes = [0; 4];
+                bytes.iter_mut().zip(weights).for_each(|(byte, weight)| *byte = *weight as u8);
+                *word = i32::from_le_bytes(bytes);
+            }
+        }
+        let mut halves = [[0; 16]; 2];
+        for (half, weights) in halves.iter_mut().zip(rest.chunks(REST / 2)) {
+            half[..REST / 2].copy_from_slice(weights);
+        }
+        Self { head: words, rest: halves }
+    }
+}
+
+/// A query prepared for [`Kernels::scan`]: those vectors survive that pass both tests.
 #[derive(Debug, Clone)]
 pub(crate) struct ScanQuery {
-    /// Weight of each dimension, in -127..=127.
-    pub(crate) weights: [i8; SLAB],
-    /// The test of the first half alone; with a limit of `i32::MIN` it is left out.
-    pub(crate) head: Cut,
+    pub(crate) words: Words,
+    /// The test of the head alone; with a limit of `i32::MIN` it is left out.
+    pub(crate) head: HeadCut,
     /// The test of the whole slab.
     pub(crate) whole: Cut,
 }
 
-/// One test: `(sum of weight * code << FRACTION_BITS) + residual * t + error * e >= limit`.
+/// A test of the head: `sum of weight * code + residual * t + error * e >= limit`.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct HeadCut {
+    /// Weight of the residual norm, not negative.
+    pub(crate) residual: i8,
+    /// Weight of the coding error, not negative.
+    pub(crate) error: i8,
+    /// Least value that survives.
+    pub(crate) limit: i32,
+}
+
+impl HeadCut {
+    /// Both weights, where a last line has the norms.
+    #[cfg(target_arch = "x86_64")]
+    fn terms(self) -> i32 {
+        i32::from_le_bytes([0, 0, self.residual as u8, self.error as u8])
+    }
+}
+
+/// A test of the whole: `(sum of weight * code << FRACTION_BITS) + residual * t + error * e >= limit`.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Cut {
     /// Weight of the residual norm.
@@ -123,6 +205,7 @@ impl Cut {
 
 /// A vector that [`Kernels::scan`] could not rule out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(C)]
 pub(crate) struct Candidate {
     /// Its number in the run.
     pub(crate) row: u32,
@@ -144,10 +227,20 @@ pub(crate) struct SlabPart {
     pub(crate) error: f32,
 }
 
+/// A query in a slab that is kept in blocks, in single precision.
+#[derive(Debug, Clone)]
+pub(crate) struct DeepPart {
+    pub(crate) words: Words,
+    /// What one unit of the inner product is worth.
+    pub(crate) unit: f32,
+    /// What one unit of the coding error is worth.
+    pub(crate) error: f32,
+}
+
 /// A query prepared for [`Kernels::scan_deep`]: both slabs are tested together, the first alone is not.
 #[derive(Debug, Clone)]
 pub(crate) struct DeepQuery {
-    pub(crate) parts: [SlabPart; 2],
+    pub(crate) parts: [DeepPart; 2],
     /// What one unit of the residual norm is worth.
     pub(crate) residual: f32,
     /// To be added for each row, single precision's rounding included.
@@ -178,11 +271,12 @@ pub(crate) struct Reach {
     pub(crate) reach: f32,
 }
 
-/// Appends the vectors that survive; returns the number of blocks whose second half had to be looked at.
+/// Appends the vectors that survive; returns the number of those whose rest had to be looked at. There are at most [`RUN`]
+/// blocks.
 type Scan = fn(&ScanQuery, &Blocks, &mut Vec<Candidate>) -> usize;
 
 /// Appends the vectors that survive the test of the first two slabs.
-type ScanDeep = fn(&DeepQuery, &Blocks, &SecondBlocks, &mut Vec<Reach>);
+type ScanDeep = fn(&DeepQuery, [&Blocks; 2], &mut Vec<Reach>);
 
 /// Adds a slab's part to the bounds and drops what it rules out, given the codes and terms of all rows in that slab.
 type Sieve = fn(&SieveQuery, &[RowCodes], &[[u8; 2]], &mut Vec<Reach>);

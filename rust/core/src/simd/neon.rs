@@ -3,13 +3,16 @@
 #![cfg_attr(not(test), expect(clippy::wildcard_imports, reason = "dozens of intrinsics, told apart by their prefix"))]
 #![expect(unsafe_code, reason = "loads and stores of vectors")]
 
-use super::scalar::{self, LANES, add_bytes, add_tail, collect, passing, reduce};
+use super::scalar::{self, LANES, add_bytes, add_tail, reduce, scan_by, scan_deep_by};
 use super::{
-    BLOCK, Block, Blocks, Candidate, Columns, DeepQuery, HALF, Isa, Kernels, Reach, RowCodes, SLAB, ScanQuery,
-    SecondBlocks, SieveQuery,
+    BLOCK, Blocks, Candidate, Columns, DeepQuery, HEAD, Head, Isa, Kernels, Reach, Rest, RowCodes, SLAB, ScanQuery,
+    SieveQuery, Words,
 };
 use crate::codec::half;
 use std::arch::aarch64::*;
+
+/// Lines that are added up in 16 bits: eight sums of at most 3,810 fit.
+const NARROW: usize = 4;
 
 /// The table, if this machine has NEON.
 pub(super) fn kernels() -> Option<&'static Kernels> {
@@ -75,9 +78,9 @@ fn scan(query: &ScanQuery, blocks: &Blocks, out: &mut Vec<Candidate>) -> usize {
     unsafe { scan_wide(query, blocks, out) }
 }
 
-fn scan_deep(query: &DeepQuery, first: &Blocks, second: &SecondBlocks, out: &mut Vec<Reach>) {
-    // SAFETY: `kernels` hands this function out only after detecting the features of `scan_deep_wide`.
-    unsafe { scan_deep_wide(query, first, second, out) }
+fn scan_deep(query: &DeepQuery, slabs: [&Blocks; 2], out: &mut Vec<Reach>) {
+    // SAFETY: `kernels` hands this function out only after detecting NEON.
+    unsafe { scan_deep_wide(query, slabs, out) }
 }
 
 fn code_dot(codes: &RowCodes, weights: &[i8; SLAB]) -> i32 {
@@ -160,56 +163,64 @@ fn add_outer_wide(matrix: &mut [f32], x: [&[f32]; 4]) {
 
 #[target_feature(enable = "neon")]
 fn scan_wide(query: &ScanQuery, blocks: &Blocks, out: &mut Vec<Candidate>) -> usize {
-    let words = scalar::words(&query.weights).map(|word| vreinterpretq_s8_s32(vdupq_n_s32(word)));
-    let (head_words, tail_words) = words.split_at(HALF / 4);
-    let mut passed = 0;
-    for (number, (head, terms)) in blocks.heads.iter().zip(blocks.head_terms.iter()).enumerate() {
-        let mut dots = [0; BLOCK];
-        add_half(&mut dots, head, head_words);
-        if passing(query.head, &dots, terms) != 0 {
-            passed += 1;
-            let terms = &blocks.terms[number];
-            add_half(&mut dots, &blocks.tails[number], tail_words);
-            collect(query, &dots, terms, passing(query.whole, &dots, terms), number, out);
-        }
-    }
-    passed
+    let words = spread(&query.words.head);
+    scan_by(query, blocks, out, |head| head_dots(head, &words), |rest| rest_dots(rest, &query.words))
 }
 
 #[target_feature(enable = "neon")]
-fn scan_deep_wide(query: &DeepQuery, first: &Blocks, second: &SecondBlocks, out: &mut Vec<Reach>) {
-    let words = query.parts.each_ref();
-    let words = words.map(|part| scalar::words(&part.weights).map(|word| vreinterpretq_s8_s32(vdupq_n_s32(word))));
-    for (number, (head, tail)) in first.heads.iter().zip(first.tails.iter()).enumerate() {
-        let mut dots = [[0; BLOCK]; 2];
-        let halves = [[head, tail], second.codes[number].each_ref()];
-        for (dots, (halves, words)) in dots.iter_mut().zip(halves.into_iter().zip(&words)) {
-            let (first_words, second_words) = words.split_at(HALF / 4);
-            add_half(dots, halves[0], first_words);
-            add_half(dots, halves[1], second_words);
-        }
-        let terms = [&first.terms[number], &second.terms[number]];
-        scalar::collect_deep(query, dots.each_ref(), terms, number, out);
-    }
+fn scan_deep_wide(query: &DeepQuery, slabs: [&Blocks; 2], out: &mut Vec<Reach>) {
+    let words = query.parts.each_ref().map(|part| spread(&part.words.head));
+    let head = |slab: usize, head: &Head| head_dots(head, &words[slab]);
+    scan_deep_by(query, slabs, out, head, |slab, rest| rest_dots(rest, &query.parts[slab].words));
 }
 
-/// Adds the dot products of half a slab.
+/// Each word in every lane.
 #[inline]
 #[target_feature(enable = "neon")]
-fn add_half(dots: &mut [i32; BLOCK], block: &Block, words: &[int8x16_t]) {
+fn spread<const LINES: usize>(words: &[[i32; 2]; LINES]) -> [[int8x16_t; 2]; LINES] {
+    words.map(|line| line.map(|word| vreinterpretq_s8_s32(vdupq_n_s32(word))))
+}
+
+/// The dot products of a block's heads. The norms count for nothing: both of their halves have weights of 0.
+#[inline]
+#[target_feature(enable = "neon")]
+fn head_dots(head: &Head, words: &[[int8x16_t; 2]; HEAD / 8 + 1]) -> [i32; BLOCK] {
+    let mut dots = [0; BLOCK];
     for (quarter, dots) in dots.as_chunks_mut::<4>().0.iter_mut().enumerate() {
-        // Eight sums of at most 3,810 fit 16 bits.
-        let mut sums = vdupq_n_s16(0);
-        for (line, words) in block.iter().zip(words.as_chunks::<2>().0) {
-            // SAFETY: a `Line` is 64 bytes, and `quarter` counts its four parts of 16.
-            let codes = unsafe { vld1q_u8(line.0.as_ptr().add(16 * quarter)) };
-            let low = vreinterpretq_s8_u8(vandq_u8(codes, vdupq_n_u8(15)));
-            let high = vreinterpretq_s8_u8(vshrq_n_u8::<4>(codes));
-            sums = vaddq_s16(sums, vaddq_s16(pairs(low, words[0]), pairs(high, words[1])));
+        let mut total = vdupq_n_s32(0);
+        for (lines, words) in head.chunks(NARROW).zip(words.chunks(NARROW)) {
+            let mut sums = vdupq_n_s16(0);
+            for (line, words) in lines.iter().zip(words) {
+                // SAFETY: a `Line` is 64 bytes, and `quarter` counts its four parts of 16.
+                let codes = unsafe { vld1q_u8(line.0.as_ptr().add(16 * quarter)) };
+                let low = vreinterpretq_s8_u8(vandq_u8(codes, vdupq_n_u8(15)));
+                let high = vreinterpretq_s8_u8(vshrq_n_u8::<4>(codes));
+                sums = vaddq_s16(sums, vaddq_s16(pairs(low, words[0]), pairs(high, words[1])));
+            }
+            total = vpadalq_s16(total, sums);
         }
-        // SAFETY: `dots` is an array of 4 integers, read and written whole.
-        unsafe { vst1q_s32(dots.as_mut_ptr(), vaddq_s32(vld1q_s32(dots.as_ptr()), vpaddlq_s16(sums))) };
+        // SAFETY: `dots` is an array of 4 integers.
+        unsafe { vst1q_s32(dots.as_mut_ptr(), total) };
     }
+    dots
+}
+
+/// The dot products of a block's pieces.
+#[inline]
+#[target_feature(enable = "neon")]
+fn rest_dots(rest: &Rest, words: &Words) -> [i32; BLOCK] {
+    let [low_words, high_words] = &words.rest;
+    // SAFETY: either is 16 bytes.
+    let (first, second) = unsafe { (vld1q_s8(low_words.as_ptr()), vld1q_s8(high_words.as_ptr())) };
+    let mut dots = [0; BLOCK];
+    for (lane, dot) in dots.iter_mut().enumerate() {
+        // SAFETY: a `Piece` is 16 bytes.
+        let codes = unsafe { vld1q_u8(rest.of(lane).0.as_ptr()) };
+        let low = vreinterpretq_s8_u8(vandq_u8(codes, vdupq_n_u8(15)));
+        let high = vreinterpretq_s8_u8(vshrq_n_u8::<4>(codes));
+        *dot = vaddlvq_s16(vaddq_s16(pairs(low, first), pairs(high, second)));
+    }
+    dots
 }
 
 #[target_feature(enable = "neon")]

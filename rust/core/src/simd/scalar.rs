@@ -2,8 +2,8 @@
 #![expect(clippy::inline_always, reason = "what is compiled for an instruction set must be inlined into its functions")]
 
 use super::{
-    BLOCK, Block, Blocks, Candidate, Columns, Cut, DeepQuery, FRACTION_BITS, HALF, Isa, Kernels, Reach, RowCodes, SLAB,
-    ScanQuery, SecondBlocks, SieveQuery, Terms,
+    BLOCK, Blocks, Candidate, Columns, Cut, DeepQuery, FRACTION_BITS, Head, HeadCut, Isa, Kernels, Reach, Rest,
+    RowCodes, SLAB, ScanQuery, SieveQuery, Words,
 };
 use crate::codec::half;
 
@@ -112,108 +112,126 @@ pub(super) fn add_outer(matrix: &mut [f32], [a, b, c, d]: [&[f32]; 4]) {
     }
 }
 
-/// Four weights at a time, as one lane of an instruction takes them.
+/// One bit for each vector of a block that passes the test of the head.
 #[inline(always)]
-pub(super) fn words(weights: &[i8; SLAB]) -> [i32; SLAB / 4] {
-    std::array::from_fn(|word| i32::from_le_bytes(std::array::from_fn(|byte| weights[4 * word + byte] as u8)))
-}
-
-/// The survivors of one block, given the integer dot product of each vector.
-#[inline(always)]
-pub(super) fn collect(
-    query: &ScanQuery,
-    dots: &[i32; BLOCK],
-    terms: &Terms,
-    mut mask: u32,
-    block: usize,
-    out: &mut Vec<Candidate>,
-) {
-    while mask != 0 {
-        let lane = mask.trailing_zeros() as usize;
-        mask &= mask - 1;
-        let partial = (dots[lane] << FRACTION_BITS) + i32::from(query.whole.error) * i32::from(terms.0[2 * lane + 1]);
-        out.push(Candidate { row: (block * BLOCK + lane) as u32, partial });
-    }
-}
-
-/// One bit for each vector of a block that passes a test.
-#[inline(always)]
-pub(super) fn passing(cut: Cut, dots: &[i32; BLOCK], terms: &Terms) -> u32 {
+pub(super) fn passing(cut: HeadCut, dots: &[i32; BLOCK], head: &Head) -> u32 {
+    let last = &head[head.len() - 1];
     let mut mask = 0;
     for (lane, dot) in dots.iter().enumerate() {
-        let bound = (dot << FRACTION_BITS)
-            + i32::from(cut.residual) * i32::from(terms.0[2 * lane])
-            + i32::from(cut.error) * i32::from(terms.0[2 * lane + 1]);
-        mask |= u32::from(bound >= cut.limit) << lane;
+        let [residual, error] = last.terms(lane).map(i32::from);
+        let sum = dot + i32::from(cut.residual) * residual + i32::from(cut.error) * error;
+        mask |= u32::from(sum >= cut.limit) << lane;
     }
     mask
 }
 
-fn add_half(dots: &mut [i32; BLOCK], block: &Block, weights: &[i8]) {
-    for (line, weights) in block.iter().zip(weights.as_chunks::<8>().0) {
-        for (byte, code) in line.0.iter().enumerate() {
-            let low = i32::from(weights[byte % 4]) * i32::from(code & 15);
-            let high = i32::from(weights[4 + byte % 4]) * i32::from(code >> 4);
-            dots[byte / 4] += low + high;
-        }
+impl Cut {
+    /// What a vector reaches but for the residual term, if it passes; `dot` is its integer dot product.
+    #[inline(always)]
+    pub(super) fn reached(self, dot: i32, [residual, error]: [u8; 2]) -> Option<i32> {
+        let partial = (dot << FRACTION_BITS) + i32::from(self.error) * i32::from(error);
+        (partial + i32::from(self.residual) * i32::from(residual) >= self.limit).then_some(partial)
     }
 }
 
-fn scan(query: &ScanQuery, blocks: &Blocks, out: &mut Vec<Candidate>) -> usize {
+/// A scan, given the dot products of heads and of rests.
+#[inline(always)]
+pub(super) fn scan_by(
+    query: &ScanQuery,
+    blocks: &Blocks,
+    out: &mut Vec<Candidate>,
+    head_dots: impl Fn(&Head) -> [i32; BLOCK],
+    rest_dots: impl Fn(&Rest) -> [i32; BLOCK],
+) -> usize {
     let mut passed = 0;
-    for (number, (head, terms)) in blocks.heads.iter().zip(blocks.head_terms.iter()).enumerate() {
-        let mut dots = [0; BLOCK];
-        add_half(&mut dots, head, &query.weights[..HALF]);
-        if passing(query.head, &dots, terms) != 0 {
-            passed += 1;
-            let terms = &blocks.terms[number];
-            add_half(&mut dots, &blocks.tails[number], &query.weights[HALF..]);
-            // Where the first half lets one vector of a block pass, only the test of both halves decides for all.
-            collect(query, &dots, terms, passing(query.whole, &dots, terms), number, out);
+    for (number, (head, rest)) in blocks.heads.iter().zip(blocks.rests.iter()).enumerate() {
+        let dots = head_dots(head);
+        let mut mask = passing(query.head, &dots, head);
+        if mask != 0 {
+            passed += mask.count_ones() as usize;
+            let rest_dots = rest_dots(rest);
+            while mask != 0 {
+                let lane = mask.trailing_zeros() as usize;
+                mask &= mask - 1;
+                if let Some(partial) = query.whole.reached(dots[lane] + rest_dots[lane], rest.of(lane).terms()) {
+                    out.push(Candidate { row: (number * BLOCK + lane) as u32, partial });
+                }
+            }
         }
     }
     passed
 }
 
-/// The survivors of one block by both slabs, given the integer dot products in either.
-#[inline(always)]
-pub(super) fn collect_deep(
-    query: &DeepQuery,
-    dots: [&[i32; BLOCK]; 2],
-    terms: [&Terms; 2],
-    block: usize,
-    out: &mut Vec<Reach>,
-) {
-    let [first, second] = &query.parts;
-    let mut reaches = [0.0_f32; BLOCK];
-    let mut mask = 0_u32;
-    for lane in 0..BLOCK {
-        let [_, error] = [0, 1].map(|at| f32::from(terms[0].0[2 * lane + at]));
-        let [residual, second_error] = [0, 1].map(|at| f32::from(terms[1].0[2 * lane + at]));
-        let in_first = first.unit * dots[0][lane] as f32 + first.error * error;
-        let in_second = second.unit * dots[1][lane] as f32 + second.error * second_error;
-        reaches[lane] = in_first + in_second + query.offset;
-        mask |= u32::from(reaches[lane] + query.residual * residual >= query.floor) << lane;
+fn head_dots(words: &Words, head: &Head) -> [i32; BLOCK] {
+    let mut dots = [0; BLOCK];
+    for (line, words) in head.iter().zip(&words.head) {
+        let [low, high] = words.map(|word| word.to_le_bytes().map(|byte| i32::from(byte as i8)));
+        for (dot, codes) in dots.iter_mut().zip(line.0.as_chunks::<4>().0) {
+            for (byte, code) in codes.iter().enumerate() {
+                *dot += low[byte] * i32::from(code & 15) + high[byte] * i32::from(code >> 4);
+            }
+        }
     }
-    while mask != 0 {
-        let lane = mask.trailing_zeros() as usize;
-        mask &= mask - 1;
-        out.push(Reach { row: (block * BLOCK + lane) as u32, reach: reaches[lane] });
+    dots
+}
+
+fn rest_dots(words: &Words, rest: &Rest) -> [i32; BLOCK] {
+    let [low, high] = words.rest;
+    std::array::from_fn(|lane| {
+        let products = rest.of(lane).0.iter().zip(low.iter().zip(high));
+        products
+            .map(|(code, (low, high))| i32::from(*low) * i32::from(code & 15) + i32::from(high) * i32::from(code >> 4))
+            .sum()
+    })
+}
+
+fn scan(query: &ScanQuery, blocks: &Blocks, out: &mut Vec<Candidate>) -> usize {
+    let words = &query.words;
+    scan_by(query, blocks, out, |head| head_dots(words, head), |rest| rest_dots(words, rest))
+}
+
+/// A scan of two slabs, given the dot products of a block in one of them, by their number.
+#[inline(always)]
+pub(super) fn scan_deep_by(
+    query: &DeepQuery,
+    slabs: [&Blocks; 2],
+    out: &mut Vec<Reach>,
+    head_dots: impl Fn(usize, &Head) -> [i32; BLOCK],
+    rest_dots: impl Fn(usize, &Rest) -> [i32; BLOCK],
+) {
+    let [a, b] = slabs.map(|slab| slab.heads.iter().zip(slab.rests.iter()));
+    for (block, (first, second)) in a.zip(b).enumerate() {
+        let dots = [first, second].map(|(head, _)| head);
+        let (dots, rests) =
+            ([head_dots(0, dots[0]), head_dots(1, dots[1])], [rest_dots(0, first.1), rest_dots(1, second.1)]);
+        let mut reaches = [0.0_f32; BLOCK];
+        let mut mask = 0_u32;
+        for lane in 0..BLOCK {
+            let in_slab = |slab: usize, error: u8| {
+                let (part, dot) = (&query.parts[slab], dots[slab][lane] + rests[slab][lane]);
+                part.unit * dot as f32 + part.error * f32::from(error)
+            };
+            let ([_, error], [residual, second_error]) = (first.1.of(lane).terms(), second.1.of(lane).terms());
+            reaches[lane] = in_slab(0, error) + in_slab(1, second_error) + query.offset;
+            mask |= u32::from(reaches[lane] + query.residual * f32::from(residual) >= query.floor) << lane;
+        }
+        while mask != 0 {
+            let lane = mask.trailing_zeros() as usize;
+            mask &= mask - 1;
+            out.push(Reach { row: (block * BLOCK + lane) as u32, reach: reaches[lane] });
+        }
     }
 }
 
-fn scan_deep(query: &DeepQuery, first: &Blocks, second: &SecondBlocks, out: &mut Vec<Reach>) {
-    for (number, (head, tail)) in first.heads.iter().zip(first.tails.iter()).enumerate() {
-        let mut dots = [[0; BLOCK]; 2];
-        for (dots, (block, part)) in
-            dots.iter_mut().zip([[head, tail], second.codes[number].each_ref()].into_iter().zip(&query.parts))
-        {
-            for (block, weights) in block.into_iter().zip(part.weights.as_chunks::<HALF>().0) {
-                add_half(dots, block, weights);
-            }
-        }
-        collect_deep(query, dots.each_ref(), [&first.terms[number], &second.terms[number]], number, out);
-    }
+fn scan_deep(query: &DeepQuery, slabs: [&Blocks; 2], out: &mut Vec<Reach>) {
+    let words = |slab: usize| &query.parts[slab].words;
+    scan_deep_by(
+        query,
+        slabs,
+        out,
+        |slab, head| head_dots(words(slab), head),
+        |slab, rest| rest_dots(words(slab), rest),
+    );
 }
 
 /// The sieve, sixteen rows a step, given the inner products of four rows' codes.

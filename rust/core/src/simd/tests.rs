@@ -25,25 +25,54 @@ fn bytes(seed: u64, n: usize) -> Vec<u8> {
         .collect()
 }
 
+/// Vectors left by heads, and those left by the whole.
 fn check_scan(query: &ScanQuery, blocks: &Blocks) -> (usize, Vec<Candidate>) {
-    let mut expected = Vec::new();
-    let passed = (scalar().scan)(query, blocks, &mut expected);
+    let before = Candidate { row: 7, partial: -7 };
+    let run = |kernels: &Kernels| {
+        let mut found = vec![before];
+        let passed = (kernels.scan)(query, blocks, &mut found);
+        assert_eq!(found.remove(0), before, "{:?}", kernels.isa);
+        (passed, found)
+    };
+    let expected = run(scalar());
     for kernels in sets() {
-        let mut found = Vec::new();
-        assert_eq!((kernels.scan)(query, blocks, &mut found), passed, "{:?}", kernels.isa);
-        assert_eq!(found, expected, "{:?}", kernels.isa);
+        assert_eq!(run(kernels), expected, "{:?}", kernels.isa);
     }
-    (passed, expected)
+    expected
 }
 
-/// Blocks of codes and terms that are looked up by their number.
-fn blocks(count: usize, code: impl Fn(usize) -> u8, term: impl Fn(usize) -> u8) -> Blocks {
-    let half = |first: usize| {
-        let block = |b| std::array::from_fn(|j| Line(std::array::from_fn(|i| code(first + 256 * b + 64 * j + i))));
-        (0..count).map(block).collect()
-    };
-    let terms = |first: usize| (0..count).map(|b| Terms(std::array::from_fn(|i| term(first + 32 * b + i)))).collect();
-    Blocks { heads: half(0), head_terms: terms(0), tails: half(256 * count), terms: terms(32 * count) }
+/// Blocks of bytes that are looked up by their number.
+fn blocks(count: usize, byte: impl Fn(usize) -> u8) -> Blocks {
+    let line = |at: usize| Line(std::array::from_fn(|i| byte(at + i)));
+    let piece = |at: usize| Piece(std::array::from_fn(|i| byte(at + i)));
+    Blocks {
+        heads: (0..count).map(|b| std::array::from_fn(|j| line(576 * b + 64 * j))).collect(),
+        rests: (0..count).map(|b| Rest(std::array::from_fn(|j| piece(576 * b + 320 + 16 * j)))).collect(),
+    }
+}
+
+fn weights(seed: u64) -> [i8; SLAB] {
+    let bytes = bytes(seed, SLAB);
+    std::array::from_fn(|d| (bytes[d] as i8).max(-127))
+}
+
+/// A vector's level in each dimension and its norms in the head and in the whole, by what the layout says.
+fn row(blocks: &Blocks, row: usize) -> ([i32; SLAB], [[i32; 2]; 2]) {
+    let (block, lane) = (row / BLOCK, row % BLOCK);
+    let (head, Piece(piece)) = (&blocks.heads[block], blocks.rests[block].0[4 * (lane % 4) + lane / 4]);
+    let levels = std::array::from_fn(|d| {
+        let (byte, is_low) = if d < HEAD {
+            let half = if d < 32 { 4 } else { 2 };
+            (head[d / 8].0[4 * lane + d % 8 % half], d % 8 < half)
+        } else {
+            (piece[(d - HEAD) % 14], d - HEAD < 14)
+        };
+        i32::from(if is_low { byte & 15 } else { byte >> 4 })
+    });
+    (
+        levels,
+        [[head[4].0[4 * lane + 2], head[4].0[4 * lane + 3]], [piece[14], piece[15]]].map(|terms| terms.map(i32::from)),
+    )
 }
 
 proptest! {
@@ -107,24 +136,36 @@ proptest! {
     }
 
     #[test]
-    fn scan_finds_the_same(seed in any::<u64>(), count in 0_usize..150,
-                           limits in prop::array::uniform2(-3_000_000_i32..9_000_000),
-                           residuals in prop::array::uniform2(0_i16..=i16::MAX),
-                           errors in prop::array::uniform2(0_i16..=i16::MAX)) {
-        let (codes, terms) = (bytes(seed, count * 512), bytes(!seed, count * 64));
-        let blocks = blocks(count, |at| codes[at], |at| terms[at]);
-        let weights = bytes(seed.rotate_left(9), SLAB);
-        let weights = std::array::from_fn(|d| (weights[d] as i8).max(-127));
-        let [head, whole] =
-            [0, 1].map(|at| Cut { residual: residuals[at], error: errors[at], limit: limits[at] });
-        check_scan(&ScanQuery { weights, head, whole }, &blocks);
+    fn scans_find_the_same(seed in any::<u64>(), count in 0_usize..150, head_limit in prop_oneof![4 => -50_000_i32..150_000, 1 => Just(i32::MIN)],
+                           whole_limit in -3_000_000_i32..9_000_000, norms in prop::array::uniform2(0_i8..=127),
+                           terms in prop::array::uniform2(0_i16..=i16::MAX)) {
+        let (codes, weights) = (bytes(seed, count * 576), weights(seed.rotate_left(9)));
+        let blocks = blocks(count, |at| codes[at]);
+        let query = ScanQuery {
+            words: Words::new(&weights),
+            head: HeadCut { residual: norms[0], error: norms[1], limit: head_limit },
+            whole: Cut { residual: terms[0], error: terms[1], limit: whole_limit },
+        };
+        let (passed, found) = check_scan(&query, &blocks);
+        let sum = |levels: &[i32]| levels.iter().zip(weights).map(|(level, weight)| level * i32::from(weight)).sum::<i32>();
+        let left: Vec<usize> = (0..count * BLOCK).filter(|at| {
+            let (levels, [[residual, error], _]) = row(&blocks, *at);
+            let norms = i32::from(norms[0]) * residual + i32::from(norms[1]) * error;
+            head_limit == i32::MIN || sum(&levels[..HEAD]) + norms >= head_limit
+        }).collect();
+        prop_assert_eq!(passed, left.len());
+        let expected: Vec<Candidate> = left.into_iter().filter_map(|at| {
+            let (levels, [_, [residual, error]]) = row(&blocks, at);
+            let partial = (sum(&levels) << FRACTION_BITS) + i32::from(terms[1]) * error;
+            (partial + i32::from(terms[0]) * residual >= whole_limit).then_some(Candidate { row: at as u32, partial })
+        }).collect();
+        prop_assert_eq!(found, expected);
     }
 
     #[test]
     fn code_dot_is_the_same(seed in any::<u64>()) {
         let codes = RowCodes(bytes(seed, 32).try_into().expect("32 bytes"));
-        let weights = bytes(!seed, SLAB);
-        let weights = std::array::from_fn(|d| (weights[d] as i8).max(-127));
+        let weights = weights(!seed);
         for kernels in sets() {
             prop_assert_eq!((kernels.code_dot)(&codes, &weights), (scalar().code_dot)(&codes, &weights));
         }
@@ -135,8 +176,7 @@ proptest! {
         let codes: Vec<RowCodes> =
             (0..40).map(|row| RowCodes(bytes(seed ^ row, 32).try_into().expect("32 bytes"))).collect();
         let terms = bytes(seed.rotate_left(5), 80).as_chunks::<2>().0.to_vec();
-        let weights = bytes(!seed, SLAB);
-        let weights = std::array::from_fn(|d| (weights[d] as i8).max(-127));
+        let weights = weights(!seed);
         let part = SlabPart { weights, unit: 0.003, error: 0.01 };
         let query = SieveQuery { part, residual: 0.02, offset: -1.5, floor };
         let all: Vec<Reach> = bytes(seed.rotate_left(3), count)
@@ -160,50 +200,35 @@ proptest! {
     }
 
     #[test]
-    fn deep_scans_leave_the_same(seed in any::<u64>(), count in 0_usize..23, floor in -60.0_f32..60.0) {
-        let (codes, terms) = (bytes(seed, count * 1024), bytes(!seed, count * 96));
-        let first = blocks(count, |at| codes[at], |at| terms[at]);
-        let block = |b: usize, half: usize| -> Block {
-            std::array::from_fn(|j| Line(std::array::from_fn(|i| codes[(2 * count + 2 * b + half) * 256 + 64 * j + i])))
-        };
-        let second = SecondBlocks {
-            codes: (0..count).map(|b| [block(b, 0), block(b, 1)]).collect(),
-            terms: (0..count).map(|b| Terms(std::array::from_fn(|i| terms[(2 * count + b) * 32 + i]))).collect(),
-        };
-        let part = |seed: u64| {
-            let weights = bytes(seed, SLAB);
-            SlabPart { weights: std::array::from_fn(|d| (weights[d] as i8).max(-127)), unit: 0.002, error: 0.01 }
-        };
-        let parts = [part(seed.rotate_left(9)), part(seed.rotate_left(21))];
+    fn deep_scans_leave_the_same(seed in any::<u64>(), count in 0_usize..150, floor in -60.0_f32..60.0) {
+        let slabs = [seed, !seed].map(|seed| {
+            let codes = bytes(seed, count * 576);
+            blocks(count, |at| codes[at])
+        });
+        let weights = [seed.rotate_left(9), seed.rotate_left(21)].map(weights);
+        let parts = weights.map(|weights| DeepPart { words: Words::new(&weights), unit: 0.002, error: 0.01 });
         let query = DeepQuery { parts, residual: 0.02, offset: -1.5, floor };
-        let mut expected = Vec::new();
-        (scalar().scan_deep)(&query, &first, &second, &mut expected);
-        for kernels in sets() {
+        let run = |kernels: &Kernels| {
             let mut found = Vec::new();
-            (kernels.scan_deep)(&query, &first, &second, &mut found);
-            prop_assert_eq!(&found, &expected, "{:?}", kernels.isa);
+            (kernels.scan_deep)(&query, slabs.each_ref(), &mut found);
+            found
+        };
+        let found = run(scalar());
+        for kernels in sets() {
+            prop_assert_eq!(&run(kernels), &found, "{:?}", kernels.isa);
         }
-        // The second slab as the sieve sees it, after a scan of the first that leaves everything.
-        let cut = Cut { residual: 0, error: 0, limit: i32::MIN };
-        let mut all = Vec::new();
-        (scalar().scan)(&ScanQuery { weights: query.parts[0].weights, head: cut, whole: cut }, &first, &mut all);
-        prop_assert_eq!(all.len(), count * BLOCK);
-        let mut found = expected.iter();
-        for candidate in all {
-            let (block, lane) = (candidate.row as usize / BLOCK, candidate.row as usize % BLOCK);
-            let level = |d: usize| {
-                let byte = second.codes[block][d / HALF][d % HALF / 8].0[4 * lane + d % 4];
-                i32::from(if d % 8 < 4 { byte & 15 } else { byte >> 4 })
-            };
-            let dot: i32 = (0..SLAB).map(|d| i32::from(query.parts[1].weights[d]) * level(d)).sum();
-            let errors = [&first.terms, &second.terms].map(|terms| 0.01 * f32::from(terms[block].0[2 * lane + 1]));
-            let in_first = 0.002 * (candidate.partial >> FRACTION_BITS) as f32 + errors[0];
-            let reach = in_first + (0.002 * dot as f32 + errors[1]) + query.offset;
-            if reach + 0.02 * f32::from(second.terms[block].0[2 * lane]) >= floor {
-                prop_assert_eq!(found.next(), Some(&Reach { row: candidate.row, reach }));
-            }
-        }
-        prop_assert_eq!(found.next(), None);
+        let expected: Vec<Reach> = (0..count * BLOCK).filter_map(|at| {
+            let mut rest = 0.0;
+            let [first, second] = [0, 1].map(|slab| {
+                let (levels, [_, [residual, error]]) = row(&slabs[slab], at);
+                rest = 0.02 * residual as f32;
+                let dot: i32 = levels.iter().zip(weights[slab]).map(|(level, weight)| level * i32::from(weight)).sum();
+                0.002 * dot as f32 + 0.01 * error as f32
+            });
+            let reach = first + second + query.offset;
+            (reach + rest >= floor).then_some(Reach { row: at as u32, reach })
+        }).collect();
+        prop_assert_eq!(found, expected);
     }
 
     #[test]
@@ -222,15 +247,23 @@ proptest! {
 fn extremes_do_not_overflow() {
     for weight in [-127, 127] {
         for code in [0, 255] {
-            let cut = Cut { residual: i16::MAX, error: i16::MAX, limit: i32::MIN };
-            let query = ScanQuery { weights: [weight; SLAB], head: cut, whole: cut };
-            let (passed, found) = check_scan(&query, &blocks(67, |_| code, |_| 255));
-            assert_eq!((passed, found.len()), (67, 67 * BLOCK));
+            let norm = |at: usize| ((256..320).contains(&at) && at % 4 > 1) || (at >= 320 && at % 16 > 13);
+            let byte = |at: usize| if norm(at % 576) { 255 } else { code };
+            let blocks = blocks(67, byte);
+            let query = |head_limit: i32, whole_limit: i32| ScanQuery {
+                words: Words::new(&[weight; SLAB]),
+                head: HeadCut { residual: 127, error: 127, limit: head_limit },
+                whole: Cut { residual: i16::MAX, error: i16::MAX, limit: whole_limit },
+            };
+            let head = i32::from(weight) * i32::from(code & 15) * HEAD as i32 + 2 * 255 * 127;
             let dot = i32::from(weight) * i32::from(code & 15) * SLAB as i32;
-            assert_eq!(found[0].partial, (dot << FRACTION_BITS) + 255 * i32::from(i16::MAX));
-            let nothing = Cut { limit: i32::MAX, ..cut };
-            let (passed, found) = check_scan(&ScanQuery { head: nothing, ..query }, &blocks(67, |_| code, |_| 255));
-            assert_eq!((passed, found.len()), (0, 0));
+            let partial = (dot << FRACTION_BITS) + 255 * i32::from(i16::MAX);
+            let whole = partial + 255 * i32::from(i16::MAX);
+            let (passed, found) = check_scan(&query(head, whole), &blocks);
+            assert_eq!((passed, found.len(), found[0].partial), (67 * BLOCK, 67 * BLOCK, partial));
+            let (passed, found) = check_scan(&query(head, whole + 1), &blocks);
+            assert_eq!((passed, found.len()), (67 * BLOCK, 0));
+            assert_eq!(check_scan(&query(head + 1, whole), &blocks), (0, Vec::new()));
             for kernels in sets() {
                 assert_eq!((kernels.code_dot)(&RowCodes([code; 32]), &[weight; SLAB]), dot);
                 let dot = (kernels.byte_dot)(&vec![127; 1 << 16], &vec![weight; 1 << 16]);
