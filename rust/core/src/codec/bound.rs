@@ -73,7 +73,7 @@ impl SlabQuery {
         // A weight is a coordinate times its step, so that the sums of both parts are in one unit.
         let mut scale = (127.0 / largest.fold(1e-12, f64::max)).min(1.0 / (fixed * MIN_UNIT));
         if slab == 0 {
-            scale = head_scale(scale, square(head).sqrt(), residual_factor(left(square(head))));
+            scale = head_scale(scale, square(head).sqrt() + 2.0 * rounding, residual_factor(left(square(head))));
         }
         let mut weights = [0; SLAB];
         let mut parts = [Part::default(); 2];
@@ -146,7 +146,11 @@ impl SlabQuery {
     fn scan(&self) -> ScanQuery {
         let whole = |factor: f64| (factor / self.unit).ceil() as i16;
         // What is a whole number by `head_scale` stays one: the units that `limit` takes away make up for that.
-        let head = |factor: f64| (factor / self.head_unit() - 1e-6).ceil() as i8;
+        let head = |factor: f64| {
+            let weight = (factor / self.head_unit() - 1e-6).ceil();
+            debug_assert!((0.0..=127.0).contains(&weight), "a weight that does not fit a byte: {weight}");
+            weight as i8
+        };
         let (Part { residual, error, .. }, of_head) = (self.whole, self.head);
         ScanQuery {
             words: self.words,
@@ -179,10 +183,11 @@ fn residual_factor(outside: f64) -> f64 {
 }
 
 /// The largest scale up to `scale` at which the norms' weights in the test of a head fit a byte and that of the residual norm,
-/// `residual` before it is scaled, is a whole number, so that nothing is lost by rounding it; `norm` is the head's.
+/// `residual` before it is scaled, is a whole number, so that nothing is lost by rounding it; `norm` is the head's with twice
+/// its rounding.
 fn head_scale(scale: f64, norm: f64, residual: f64) -> f64 {
     // The coding error's factor has on top what weights miss, at most half of one for each of 36: less than 13 in all, for
-    // steps are no less than 0.001, and less than 1 for the rounding of the projection.
+    // steps are no less than 0.001.
     let scale = scale.min(112.0 / (norm * ERROR_UNIT)).min(127.0 / (residual * RESIDUAL_UNIT));
     let weight = residual * RESIDUAL_UNIT * scale;
     if weight < 1.0 { scale } else { scale * weight.floor() / weight }
