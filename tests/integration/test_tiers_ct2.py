@@ -165,7 +165,8 @@ def test_a_closed_stream_stops_the_engine(tier):
             next(stream)
     until(lambda: tier.limiter.active == 0)
     until(lambda: "nearhit-small" not in {thread.name for thread in threading.enumerate()})
-    until(lambda: tier._generator.get().num_active_batches == 0)  # the engine counts a batch out after it has handed it over
+    # The engine counts a batch out a moment after it has handed it over.
+    until(lambda: tier._generator.get().num_active_batches == 0)
 
 
 def test_a_limit_in_time_stops_the_engine(tier):
