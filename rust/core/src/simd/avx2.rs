@@ -221,8 +221,8 @@ fn scan_deep_wide(query: &DeepQuery, slabs: [&Blocks; 2], out: &mut Vec<Reach>) 
 /// Each word in every lane.
 #[inline]
 #[target_feature(enable = "avx2,f16c")]
-fn spread<const LINES: usize>(words: &[[i32; 2]; LINES]) -> [[__m256i; 2]; LINES] {
-    let mut lanes = [[_mm256_setzero_si256(); 2]; LINES];
+fn spread(words: &[[i32; 2]; HEAD / 8 + 1]) -> [[__m256i; 2]; HEAD / 8 + 1] {
+    let mut lanes = [[_mm256_setzero_si256(); 2]; HEAD / 8 + 1];
     for (lanes, words) in lanes.iter_mut().zip(words) {
         for (lanes, word) in lanes.iter_mut().zip(words) {
             *lanes = _mm256_set1_epi32(*word);

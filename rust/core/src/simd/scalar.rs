@@ -200,10 +200,9 @@ pub(super) fn scan_deep_by(
     rest_dots: impl Fn(usize, &Rest) -> [i32; BLOCK],
 ) {
     let [a, b] = slabs.map(|slab| slab.heads.iter().zip(slab.rests.iter()));
-    for (block, (first, second)) in a.zip(b).enumerate() {
-        let dots = [first, second].map(|(head, _)| head);
+    for (block, ((head, rest), (second_head, second_rest))) in a.zip(b).enumerate() {
         let (dots, rests) =
-            ([head_dots(0, dots[0]), head_dots(1, dots[1])], [rest_dots(0, first.1), rest_dots(1, second.1)]);
+            ([head_dots(0, head), head_dots(1, second_head)], [rest_dots(0, rest), rest_dots(1, second_rest)]);
         let mut reaches = [0.0_f32; BLOCK];
         let mut mask = 0_u32;
         for lane in 0..BLOCK {
@@ -211,7 +210,7 @@ pub(super) fn scan_deep_by(
                 let (part, dot) = (&query.parts[slab], dots[slab][lane] + rests[slab][lane]);
                 part.unit * dot as f32 + part.error * f32::from(error)
             };
-            let ([_, error], [residual, second_error]) = (first.1.of(lane).terms(), second.1.of(lane).terms());
+            let ([_, error], [residual, second_error]) = (rest.of(lane).terms(), second_rest.of(lane).terms());
             reaches[lane] = in_slab(0, error) + in_slab(1, second_error) + query.offset;
             mask |= u32::from(reaches[lane] + query.residual * f32::from(residual) >= query.floor) << lane;
         }
